@@ -1,0 +1,31 @@
+"""Artifact types of the components.
+
+Their TYPE_NAME is importable (`edge_exray.EdgeReplayResult`), which is how Kubeflow Pipelines v2 finds the
+class again. Facts for lineage are custom properties: declared PROPERTIES break TFX's Kubeflow compiler.
+"""
+
+from tfx.types import artifact
+
+
+class ConversionReport(artifact.Artifact):
+    """How an edge model was made: `conversion.json`."""
+
+    TYPE_NAME = "edge_exray.ConversionReport"
+
+
+class EdgeReplayResult(artifact.Artifact):
+    """Everything that was learned by running cloud and edge model on the same frames."""
+
+    TYPE_NAME = "edge_exray.EdgeReplayResult"
+
+
+class LayerReport(artifact.Artifact):
+    """`report.json`, `report.html` and `junit.xml` of a validation."""
+
+    TYPE_NAME = "edge_exray.LayerReport"
+
+
+class KernelProfile(artifact.Artifact):
+    """Per-op times of the edge model: `profile.json`."""
+
+    TYPE_NAME = "edge_exray.KernelProfile"

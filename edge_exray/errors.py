@@ -1,0 +1,37 @@
+"""Every error that edge-exray raises on purpose.
+
+Each message says what happened, to which model, layer, file or key, and what to do about it. The command
+line prints the message as one line; anything that is not an `ExrayError` is a bug of edge-exray.
+"""
+
+
+class ExrayError(Exception):
+    """Base of all errors that edge-exray raises on purpose."""
+
+
+class ModelError(ExrayError):
+    """A model file or signature cannot be used."""
+
+
+class ConversionError(ExrayError):
+    """A SavedModel could not be converted to a .tflite model."""
+
+
+class DataError(ExrayError):
+    """Examples are missing, unreadable, or do not fit the model's inputs."""
+
+
+class ModuleError(ExrayError):
+    """A function of the user's module is missing, failed, or returned something unusable."""
+
+
+class SpecError(ExrayError):
+    """A specification (validation, profile, ...) has an unknown key or a value out of range."""
+
+
+class ArtifactError(ExrayError):
+    """A stored replay, profile or report is missing, damaged, or of another format version."""
+
+
+class ProfilingError(ExrayError):
+    """A kernel could not be timed."""

@@ -35,3 +35,7 @@ class ArtifactError(ExrayError):
 
 class ProfilingError(ExrayError):
     """A kernel could not be timed."""
+
+
+class NotBlessedError(ExrayError):
+    """A component was told to fail the run when it does not bless the model."""

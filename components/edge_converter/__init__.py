@@ -1,0 +1,1 @@
+"""EdgeConverter: the Trainer's model as the .tflite that the device runs."""

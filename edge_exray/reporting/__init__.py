@@ -1,0 +1,1 @@
+"""What people and machines read of a validation: `report.html`, `junit.xml` and `report.json`."""

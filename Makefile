@@ -1,0 +1,51 @@
+SHELL := /bin/bash
+PYTHON_BIN := .venv/bin/python
+
+# The old stack's libraries leave their requirements open: it resolves only among packages of its time. What has to be
+# newer, or the same for both stacks (the tools that judge the code), is excepted.
+LOCK_DATE := 2026-11-01
+OLD_STACK_DATE := 2025-06-15
+NOT_OLD := ai-edge-litert plotly uv ruff mypy librt pathspec mypy-extensions ast-serialize
+COMPILE := .venv/bin/uv pip compile setup.py --extra all --extra dev --quiet --upgrade --no-annotate \
+	--custom-compile-command "make lock"
+
+.PHONY: help setup demo test lint format typecheck bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+setup: ## Make .venv: the newest TFX that this machine can load
+	@tools/setup_env.sh
+
+demo: setup ## Train, convert, validate and push a small model; then block the same one with a bug
+	@$(PYTHON_BIN) -m edge_exray.pipelines.demo
+
+test: lint typecheck ## Lint, check types, run all tests
+	@$(PYTHON_BIN) -m pytest
+
+lint: setup ## Check style and format
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+format: setup ## Repair style and format
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+# A copy of what ships, because the source tree does not show that components/ is edge_exray.components.
+typecheck: setup ## Check types
+	@rm -rf build/typecheck
+	@$(PYTHON_BIN) -W ignore setup.py -q build_py --build-lib build/typecheck
+	@cd build/typecheck && ../../.venv/bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p edge_exray
+
+bench: setup ## Run every benchmark
+	@set -e; for file in benchmarks/[!_]*.py; do $(PYTHON_BIN) -m benchmarks.$$(basename $$file .py); done
+
+lock: setup ## Resolve requirements/ anew
+	@$(COMPILE) --python-version 3.10 --python-platform x86_64-manylinux_2_28 --exclude-newer $(OLD_STACK_DATE) \
+		$(NOT_OLD:%=--exclude-newer-package %=$(LOCK_DATE)) --output-file requirements/py310.txt
+	@$(COMPILE) --python-version 3.11 --universal --exclude-newer $(LOCK_DATE) --output-file requirements/py311plus.txt
+
+clean: ## Remove .venv and everything that was built
+	@rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache demo-run
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

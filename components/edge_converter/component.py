@@ -1,0 +1,134 @@
+"""EdgeConverter: converts the Trainer's SavedModel to .tflite."""
+
+import json
+from collections.abc import Sequence
+
+from tfx import types
+from tfx.components.util import udf_utils
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import component_spec, standard_artifacts
+
+from edge_exray import errors
+from edge_exray.components.edge_converter import executor
+from edge_exray.components.types import ConversionReport
+from edge_exray.conversion import converter, modes
+from edge_exray.version import __version__
+
+
+class EdgeConverterSpec(component_spec.ComponentSpec):
+    """Inputs, outputs and parameters of EdgeConverter."""
+
+    INPUTS = {  # noqa: RUF012
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
+    }
+    OUTPUTS = {  # noqa: RUF012
+        "edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "float_edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "conversion_report": component_spec.ChannelParameter(type=ConversionReport),
+    }
+    PARAMETERS = {  # noqa: RUF012
+        "quantization": component_spec.ExecutionParameter(type=str),
+        "signature_name": component_spec.ExecutionParameter(type=str, optional=True),
+        "module_file": component_spec.ExecutionParameter(type=str, optional=True),
+        "module_path": component_spec.ExecutionParameter(type=str, optional=True),
+        "num_calibration_examples": component_spec.ExecutionParameter(type=int),
+        "calibration_splits": component_spec.ExecutionParameter(type=str),
+        "seed": component_spec.ExecutionParameter(type=int),
+        "timeout_seconds": component_spec.ExecutionParameter(type=int),
+        "library_version": component_spec.ExecutionParameter(type=str),
+    }
+
+
+class EdgeConverter(base_component.BaseComponent):
+    """Converts the Trainer's SavedModel to the .tflite to push, and to its float twin, in one child process.
+
+    ## Example
+
+    ```python
+    edge_converter = EdgeConverter(
+        model=trainer.outputs["model"],
+        examples=example_gen.outputs["examples"],
+        quantization="int8",
+        module_file="preprocessing.py",  # with reference_inputs_fn(example) -> {input name: array}
+    )
+    ```
+
+    Component `outputs` contains:
+
+    - `edge_model`: Channel of type `Model` with `Format-Serving/tflite` and `Format-Serving/conversion.json`.
+    - `float_edge_model`: The same, converted without quantization.
+    - `conversion_report`: Channel of type `edge_exray.ConversionReport` with the edge model's `conversion.json`, see
+      `schemas/conversion.schema.json`.
+
+    Args:
+        model: Channel of type `Model` with the SavedModel.
+        examples: Channel of type `Examples` to calibrate on; needed by `int8` and `int8_float_io`.
+        quantization: `none`, `float16`, `dynamic_range` (int8 weights), `int8` (integer in and out, every op on
+            int8 kernels) or `int8_float_io` (the same with float32 in and out).
+        signature_name: The signature that the device runs. None takes the only one with dense inputs.
+        module_file: Python file with `calibration_inputs_fn` or `reference_inputs_fn`, which make the model's inputs
+            of an example. Default: the features that are named like the inputs.
+        module_path: Importable module with the same, instead of `module_file`.
+        num_calibration_examples: Size of the random sample of the examples to calibrate on.
+        calibration_splits: The splits to draw it from.
+        seed: Seed of the sample.
+        timeout_seconds: When to give the conversion up.
+
+    Raises:
+        SpecError: A parameter has a value that cannot work, or lacks or excludes another.
+    """
+
+    SPEC_CLASS = EdgeConverterSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        model: types.BaseChannel,
+        examples: types.BaseChannel | None = None,
+        quantization: str = "int8",
+        signature_name: str | None = None,
+        module_file: str | None = None,
+        module_path: str | None = None,
+        num_calibration_examples: int = 200,
+        calibration_splits: Sequence[str] = ("train",),
+        seed: int = 0,
+        timeout_seconds: int = int(converter.DEFAULT_TIMEOUT),
+    ) -> None:
+        if modes.find(quantization).needs_calibration and examples is None:
+            raise errors.SpecError(
+                f"EdgeConverter: quantization {quantization!r} measures the activations on real data: give it examples"
+            )
+        if module_file and module_path:
+            raise errors.SpecError("EdgeConverter: module_file and module_path exclude each other, give one of them")
+        if isinstance(calibration_splits, str) or not calibration_splits:
+            raise errors.SpecError(
+                f'EdgeConverter: calibration_splits must be a list such as ["train"], is {calibration_splits!r}'
+            )
+        for name, value in (
+            ("num_calibration_examples", num_calibration_examples),
+            ("timeout_seconds", timeout_seconds),
+        ):
+            if value < 1:
+                raise errors.SpecError(f"EdgeConverter: {name} must be at least 1, is {value}")
+        super().__init__(
+            spec=EdgeConverterSpec(
+                model=model,
+                examples=examples,
+                quantization=quantization,
+                signature_name=signature_name,
+                module_file=module_file,
+                module_path=module_path,
+                num_calibration_examples=num_calibration_examples,
+                calibration_splits=json.dumps(list(calibration_splits)),
+                seed=seed,
+                timeout_seconds=timeout_seconds,
+                # Part of the cache key, which knows nothing of the executor's code.
+                library_version=__version__,
+                edge_model=types.Channel(type=standard_artifacts.Model),
+                float_edge_model=types.Channel(type=standard_artifacts.Model),
+                conversion_report=types.Channel(type=ConversionReport),
+            )
+        )
+        if udf_utils.should_package_user_modules():
+            udf_utils.add_user_module_dependency(self, "module_file", "module_path")

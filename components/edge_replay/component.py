@@ -1,0 +1,109 @@
+"""EdgeReplay: runs cloud and edge model on the same examples and compares every layer."""
+
+from collections.abc import Sequence
+
+from tfx import types
+from tfx.components.util import udf_utils
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import component_spec, standard_artifacts
+
+from edge_exray.components import artifacts, user_modules
+from edge_exray.components.edge_replay import executor
+from edge_exray.components.types import EdgeReplayResult
+from edge_exray.version import __version__
+
+
+class EdgeReplaySpec(component_spec.ComponentSpec):
+    """Inputs, outputs and parameters of EdgeReplay."""
+
+    INPUTS = {  # noqa: RUF012
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "float_edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+    }
+    OUTPUTS = {  # noqa: RUF012
+        "replay": component_spec.ChannelParameter(type=EdgeReplayResult),
+    }
+    PARAMETERS = {  # noqa: RUF012
+        "splits": component_spec.ExecutionParameter(type=str),
+        "signature_name": component_spec.ExecutionParameter(type=str, optional=True),
+        "slice_keys": component_spec.ExecutionParameter(type=str),
+        "module_file": component_spec.ExecutionParameter(type=str, optional=True),
+        "module_path": component_spec.ExecutionParameter(type=str, optional=True),
+        "library_version": component_spec.ExecutionParameter(type=str),
+    }
+
+
+class EdgeReplay(base_beam_component.BaseBeamComponent):
+    """Runs cloud, float edge and edge model on every example of some splits and compares every layer.
+
+    ## Example
+
+    ```python
+    replay = EdgeReplay(
+        model=trainer.outputs["model"],
+        edge_model=edge_converter.outputs["edge_model"],
+        float_edge_model=edge_converter.outputs["float_edge_model"],
+        examples=example_gen.outputs["examples"],
+        module_file="preprocessing.py",
+    )
+    ```
+
+    Component `outputs` contains:
+
+    - `replay`: Channel of type `edge_exray.EdgeReplayResult`, which LayerValidator judges.
+
+    Args:
+        model: Channel of type `Model` with the Trainer's SavedModel: the truth.
+        edge_model: Channel of type `Model` with the .tflite to push.
+        float_edge_model: The same conversion without quantization. It is made anew when it is not given, as for an
+            edge model that came from elsewhere.
+        examples: Channel of type `Examples` to replay.
+        splits: The splits of `examples` to replay.
+        signature_name: The signature of the SavedModel that the device runs; None takes the only one with dense
+            inputs.
+        slice_keys: Features with one value an example; statistics and predictions are also kept by their values.
+        module_file: Python file with any of `reference_inputs_fn` (what training fed), `edge_inputs_fn` (what the
+            app feeds), `label_fn` and `frame_id_fn`; each takes one example, a mapping of feature name to array.
+            Default: the features that are named like the inputs, and the feature `label`.
+        module_path: Importable module with the same, instead of `module_file`.
+
+    Raises:
+        SpecError: `module_file` and `module_path` are both given, or there is no split.
+    """
+
+    SPEC_CLASS = EdgeReplaySpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(executor.Executor)
+
+    def __init__(
+        self,
+        model: types.BaseChannel,
+        edge_model: types.BaseChannel,
+        examples: types.BaseChannel,
+        float_edge_model: types.BaseChannel | None = None,
+        splits: Sequence[str] = ("eval",),
+        signature_name: str | None = None,
+        slice_keys: Sequence[str] = (),
+        module_file: str | None = None,
+        module_path: str | None = None,
+    ) -> None:
+        user_modules.require_one("EdgeReplay", module_file, module_path)
+        super().__init__(
+            spec=EdgeReplaySpec(
+                model=model,
+                edge_model=edge_model,
+                float_edge_model=float_edge_model,
+                examples=examples,
+                splits=artifacts.names_json("EdgeReplay", "splits", splits, at_least=1),
+                signature_name=signature_name,
+                slice_keys=artifacts.names_json("EdgeReplay", "slice_keys", slice_keys),
+                module_file=module_file,
+                module_path=module_path,
+                # Part of the cache key, which knows nothing of the executor's code.
+                library_version=__version__,
+                replay=types.Channel(type=EdgeReplayResult),
+            )
+        )
+        if udf_utils.should_package_user_modules():
+            udf_utils.add_user_module_dependency(self, "module_file", "module_path")

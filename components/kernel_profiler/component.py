@@ -1,0 +1,121 @@
+"""KernelProfiler: blocks an edge model that is too slow or too big."""
+
+from tfx import types
+from tfx.components.util import udf_utils
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import component_spec, standard_artifacts
+
+from edge_exray import errors
+from edge_exray.components.kernel_profiler import executor
+from edge_exray.components.types import KernelProfile
+from edge_exray.profiling.spec import ProfileSpec
+from edge_exray.version import __version__
+
+
+class KernelProfilerSpec(component_spec.ComponentSpec):
+    """Inputs, outputs and parameters of KernelProfiler."""
+
+    INPUTS = {  # noqa: RUF012
+        "edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "float_edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
+    }
+    OUTPUTS = {  # noqa: RUF012
+        "blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing),
+        "profile": component_spec.ChannelParameter(type=KernelProfile),
+    }
+    PARAMETERS = {  # noqa: RUF012
+        "profile_spec": component_spec.ExecutionParameter(type=str),
+        "split": component_spec.ExecutionParameter(type=str),
+        "num_examples": component_spec.ExecutionParameter(type=int),
+        "module_file": component_spec.ExecutionParameter(type=str, optional=True),
+        "module_path": component_spec.ExecutionParameter(type=str, optional=True),
+        "fail_on_not_blessed": component_spec.ExecutionParameter(type=int),
+        "library_version": component_spec.ExecutionParameter(type=str),
+    }
+
+
+class KernelProfiler(base_component.BaseComponent):
+    """Times every op of the edge model on the machine that the component runs on, and checks budgets.
+
+    ## Example
+
+    ```python
+    kernel_profiler = KernelProfiler(
+        edge_model=edge_converter.outputs["edge_model"],
+        float_edge_model=edge_converter.outputs["float_edge_model"],
+        profile_spec='{"max_latency_ms": 20, "max_latency_ratio_to_float": 1.1, "max_size_bytes": 5000000}',
+    )
+    pusher = Pusher(
+        model=edge_converter.outputs["edge_model"],
+        model_blessing=layer_validator.outputs["blessing"],
+        infra_blessing=kernel_profiler.outputs["blessing"],
+        push_destination=...,
+    )
+    ```
+
+    Component `outputs` contains:
+
+    - `blessing`: Channel of type `InfraBlessing`. Its custom properties say why a model is not blessed: `blessed`,
+      `verdict`, `failed_checks`, `reason`, `profile`.
+    - `profile`: Channel of type `edge_exray.KernelProfile` with `profile.json`, see
+      `schemas/kernel_profile.schema.json`.
+
+    Args:
+        edge_model: Channel of type `Model` with the .tflite to push, as EdgeConverter makes it.
+        float_edge_model: The same conversion without quantization; needed by `max_latency_ratio_to_float`.
+        examples: Examples to feed; without them the inputs are random.
+        profile_spec: JSON of the budgets and conditions, see `edge_exray.ProfileSpec`. None sets no budget.
+        split: The split of `examples` to use.
+        num_examples: How many of its examples to use.
+        module_file: Python file with `edge_inputs_fn` or `reference_inputs_fn`, which make the model's inputs of an
+            example. Default: the features that are named like the inputs.
+        module_path: Importable module with the same, instead of `module_file`.
+        fail_on_not_blessed: Whether the run fails when the model is not blessed. Otherwise it goes on, and Pusher
+            does not push.
+
+    Raises:
+        SpecError: An unknown key or a value out of range in `profile_spec`, or parameters that exclude each other.
+    """
+
+    SPEC_CLASS = KernelProfilerSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)
+
+    def __init__(
+        self,
+        edge_model: types.BaseChannel,
+        float_edge_model: types.BaseChannel | None = None,
+        examples: types.BaseChannel | None = None,
+        profile_spec: str | None = None,
+        split: str = "eval",
+        num_examples: int = 8,
+        module_file: str | None = None,
+        module_path: str | None = None,
+        fail_on_not_blessed: bool = False,
+    ) -> None:
+        if module_file and module_path:
+            raise errors.SpecError("KernelProfiler: module_file and module_path exclude each other, give one of them")
+        if (module_file or module_path) and not examples:
+            raise errors.SpecError("KernelProfiler: a module makes inputs of examples, so give examples as well")
+        if num_examples < 1:
+            raise errors.SpecError(f"KernelProfiler: num_examples must be at least 1, is {num_examples}")
+        super().__init__(
+            spec=KernelProfilerSpec(
+                edge_model=edge_model,
+                float_edge_model=float_edge_model,
+                examples=examples,
+                profile_spec=ProfileSpec.from_json(profile_spec).to_json(),
+                split=split,
+                num_examples=num_examples,
+                module_file=module_file,
+                module_path=module_path,
+                # Booleans do not survive Kubeflow's parameters.
+                fail_on_not_blessed=int(fail_on_not_blessed),
+                # Part of the cache key, which knows nothing of the executor's code.
+                library_version=__version__,
+                blessing=types.Channel(type=standard_artifacts.InfraBlessing),
+                profile=types.Channel(type=KernelProfile),
+            )
+        )
+        if udf_utils.should_package_user_modules():
+            udf_utils.add_user_module_dependency(self, "module_file", "module_path")

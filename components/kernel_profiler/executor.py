@@ -1,0 +1,89 @@
+"""Executor of KernelProfiler."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from absl import logging
+from tfx import types
+from tfx.dsl.components.base import base_executor
+from tfx.types import artifact_utils
+from tfx.utils import io_utils
+
+from edge_exray import errors
+from edge_exray.components import artifacts, user_modules
+from edge_exray.frames import examples
+from edge_exray.models.tflite import EdgeModel
+from edge_exray.profiling import feeds
+from edge_exray.profiling.profile import KernelProfile, profile
+from edge_exray.profiling.spec import ProfileSpec
+
+PROFILE_FILENAME = "profile.json"
+# The names that TFX's InfraValidator uses.
+BLESSED_FILENAME = "INFRA_BLESSED"
+NOT_BLESSED_FILENAME = "INFRA_NOT_BLESSED"
+
+
+class Executor(base_executor.BaseExecutor):
+    """Profiles the edge model and blesses it when it keeps its budgets."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs the component.
+
+        Args:
+            input_dict: `edge_model`, and optionally `float_edge_model` and `examples`.
+            output_dict: `blessing` and `profile`.
+            exec_properties: See `KernelProfilerSpec`.
+
+        Raises:
+            ExrayError: A model cannot be profiled, or examples or the user's module are unusable.
+            NotBlessedError: A budget is not kept and `fail_on_not_blessed` is set.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        profile_artifact = artifact_utils.get_single_instance(output_dict["profile"])
+
+        models = {"edge": _tflite_path(input_dict["edge_model"])}
+        if input_dict.get("float_edge_model"):
+            models["float_edge"] = _tflite_path(input_dict["float_edge_model"])
+        real_inputs = None
+        if input_dict.get("examples"):
+            real_inputs = _read_feeds(input_dict["examples"], models["edge"], exec_properties)
+        result = profile(models, ProfileSpec.from_json(exec_properties["profile_spec"]), real_inputs)
+
+        io_utils.write_string_file(os.path.join(profile_artifact.uri, PROFILE_FILENAME), result.to_json())
+        profile_artifact.set_string_custom_property("verdict", str(result.verdict))
+        profile_artifact.set_float_custom_property("latency_p50_ms", result.models[0].latency_ms.p50)
+        profile_artifact.set_int_custom_property("size_bytes", result.models[0].bytes)
+        _bless(blessing, result, profile_artifact.uri)
+        if not result:
+            reason = f"KernelProfiler does not bless {models['edge']}: {result.summary}"
+            logging.warning(reason)
+            if exec_properties["fail_on_not_blessed"]:
+                raise errors.NotBlessedError(reason)
+
+
+def _tflite_path(models: list[types.Artifact]) -> str:
+    return io_utils.ensure_local(artifacts.tflite_path(artifact_utils.get_single_instance(models)))
+
+
+def _read_feeds(stored: list[types.Artifact], model_path: str, exec_properties: dict[str, Any]) -> Sequence[feeds.Feed]:
+    split = exec_properties["split"]
+    records = examples.read_tfrecords(artifacts.example_files(stored, [split])[split])
+    inputs = EdgeModel(model_path).inputs
+    with user_modules.user_functions(exec_properties) as functions:
+        return feeds.example_feeds(records, functions, inputs, exec_properties["num_examples"])
+
+
+def _bless(blessing: types.Artifact, result: KernelProfile, profile_uri: str) -> None:
+    io_utils.write_string_file(os.path.join(blessing.uri, BLESSED_FILENAME if result else NOT_BLESSED_FILENAME), "")
+    blessing.set_int_custom_property("blessed", int(bool(result)))
+    blessing.set_string_custom_property("verdict", str(result.verdict))
+    blessing.set_string_custom_property("failed_checks", ",".join(check.name for check in result.failed_checks))
+    blessing.set_string_custom_property("reason", result.summary)
+    blessing.set_string_custom_property("profile", profile_uri)

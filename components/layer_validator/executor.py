@@ -1,0 +1,99 @@
+"""Executor of LayerValidator."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import tensorflow_model_analysis as tfma
+from absl import logging
+from google.protobuf import json_format
+from tfx import types
+from tfx.components.evaluator import constants
+from tfx.dsl.components.base import base_beam_executor
+from tfx.types import artifact_utils
+from tfx.utils import io_utils
+
+from edge_exray import errors
+from edge_exray.components.layer_validator import evaluation
+from edge_exray.diagnosis.evidence import Evidence, gather
+from edge_exray.diagnosis.report import CheckResult, Report
+from edge_exray.diagnosis.spec import ValidationSpec
+from edge_exray.diagnosis.validator import diagnose
+from edge_exray.replay.result import ReplayResult
+from edge_exray.reporting.writer import write_report
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Judges a replay, writes the report, and blesses the edge model when every check passed."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs the component.
+
+        Args:
+            input_dict: `replay` and optionally `profile`.
+            output_dict: `blessing`, `report` and `evaluation`.
+            exec_properties: See `LayerValidatorSpec`.
+
+        Raises:
+            ArtifactError: The replay is incomplete.
+            NotBlessedError: A check did not pass and `fail_on_not_blessed` is set.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        replay_artifact = artifact_utils.get_single_instance(input_dict["replay"])
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        report_artifact = artifact_utils.get_single_instance(output_dict["report"])
+        evaluation_uri = artifact_utils.get_single_uri(output_dict["evaluation"])
+
+        evidence = gather(ReplayResult.open(replay_artifact.uri), ValidationSpec.from_json(exec_properties["validation_spec"]))
+        check = self._evaluate(evidence, exec_properties.get("eval_config"), evaluation_uri)
+        report = diagnose(evidence, extra_checks=[check] if check else [], kernels=_kernels(input_dict))
+        write_report(report, report_artifact.uri)
+        report_artifact.set_string_custom_property("verdict", str(report.verdict))
+        _bless(blessing, report, replay_artifact, report_artifact.uri)
+        if not report:
+            reason = f"LayerValidator does not bless {report.models['edge']['path']}: {report.summary}"
+            logging.warning(reason)
+            if exec_properties["fail_on_not_blessed"]:
+                raise errors.NotBlessedError(reason)
+
+    def _evaluate(self, evidence: Evidence, eval_config: str | None, directory: str) -> CheckResult | None:
+        config = evaluation.complete_config(
+            json_format.Parse(eval_config, tfma.EvalConfig()) if eval_config else None,
+            evidence.replay.summary["outputs"],
+            evidence.agreement,
+        )
+        with self._make_beam_pipeline() as pipeline:
+            evaluation.evaluate(pipeline, evidence.replay.prediction_files(), config, directory)
+        return evaluation.threshold_check(config, directory)
+
+
+def _kernels(input_dict: dict[str, list[types.Artifact]]) -> dict[str, Any] | None:
+    if not input_dict.get("profile"):
+        return None
+    uri = artifact_utils.get_single_uri(input_dict["profile"])
+    return json.loads(pathlib.Path(uri, "profile.json").read_text("utf-8"))
+
+
+def _bless(blessing: types.Artifact, report: Report, replay: types.Artifact, report_uri: str) -> None:
+    io_utils.write_string_file(
+        os.path.join(blessing.uri, constants.BLESSED_FILE_NAME if report else constants.NOT_BLESSED_FILE_NAME), ""
+    )
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(bool(report)))
+    # LatestBlessedModelStrategy finds the blessed model by its id.
+    blessing.set_string_custom_property(
+        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, replay.get_string_custom_property("edge_model")
+    )
+    blessing.set_int_custom_property(
+        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, replay.get_int_custom_property("edge_model_id")
+    )
+    blessing.set_string_custom_property("verdict", str(report.verdict))
+    blessing.set_string_custom_property("failed_checks", ",".join(check.name for check in report.failed_checks))
+    blessing.set_string_custom_property("reason", report.summary)
+    blessing.set_string_custom_property("worst_layer", report.suspects[0].name if report.suspects else "")
+    blessing.set_string_custom_property("report", report_uri)

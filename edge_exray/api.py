@@ -1,0 +1,75 @@
+"""The whole job as functions: convert what is missing, replay, judge, report."""
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from edge_exray.conversion.converter import convert
+from edge_exray.diagnosis.evidence import gather
+from edge_exray.diagnosis.report import Report
+from edge_exray.diagnosis.spec import ValidationSpec
+from edge_exray.diagnosis.validator import diagnose
+from edge_exray.frames.examples import Example, read_examples
+from edge_exray.frames.functions import UserFunctions, load_functions
+from edge_exray.profiling.profile import profile
+from edge_exray.replay.replay import replay
+from edge_exray.replay.replayer import ModelPaths
+
+__all__ = ["profile", "validate"]
+
+
+def validate(
+    cloud: str | os.PathLike[str],
+    edge: str | os.PathLike[str],
+    examples: str | os.PathLike[str] | Iterable[Example],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    spec: ValidationSpec | None = None,
+    module: str | UserFunctions | None = None,
+    signature: str | None = None,
+    slice_keys: Sequence[str] = (),
+    float_edge: str | os.PathLike[str] | None = None,
+    kernels: dict[str, Any] | None = None,
+    progress: Callable[[Iterable[Example]], Iterable[Example]] = iter,
+) -> Report:
+    """Tells whether an edge model does what a cloud model does, and if not, why.
+
+    Args:
+        cloud: Directory of the SavedModel.
+        edge: Path of the .tflite.
+        examples: Examples as a path, see `edge_exray.frames.examples.read_examples`, or as mappings of feature name
+            to array, one a frame.
+        out: Directory for `report.json`, `report.html`, `junit.xml` and `replay/`; None writes nothing.
+        spec: The limits; None for the defaults.
+        module: The user's functions, as a `.py` file, an importable module, or functions.
+        signature: Signature of the SavedModel; None takes the only one with dense inputs.
+        slice_keys: Features whose values name slices.
+        float_edge: The same conversion as `edge` without quantisation; None makes it.
+        kernels: A document of `schemas/kernel_profile.schema.json` to show in the report.
+        progress: Wraps the examples, for example with a progress bar.
+
+    Returns:
+        The report; `bool(report)` is true only when every check passed.
+
+    Raises:
+        ExrayError: Models, examples or functions are missing or do not fit each other.
+    """
+    functions = module if isinstance(module, UserFunctions) else load_functions(module)
+    stream = read_examples(os.fspath(examples)) if isinstance(examples, str | os.PathLike) else examples
+    with tempfile.TemporaryDirectory(prefix="exray-validate-") as scratch:
+        if float_edge is None:
+            float_edge = os.path.join(scratch, "float_edge.tflite")
+            convert(cloud, float_edge, quantization="none", signature=signature)
+        paths = ModelPaths(os.fspath(cloud), os.fspath(float_edge), os.fspath(edge), signature)
+        directory = pathlib.Path(out or scratch)
+        stored = replay(
+            paths, stream, directory / "replay", functions=functions, slice_keys=slice_keys, progress=progress
+        )
+        report = diagnose(gather(stored, spec or ValidationSpec()), kernels=kernels)
+        if out is not None:
+            from edge_exray.reporting.writer import write_report
+
+            write_report(report, directory)
+    return report

@@ -1,0 +1,61 @@
+"""The `exray` command."""
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from edge_exray import errors
+from edge_exray.cli import profile, validate
+from edge_exray.version import __version__
+
+STATUS_ERROR = 1
+
+app = typer.Typer(
+    help="Tells whether an edge model does what the cloud model does, and what it costs on this machine.",
+    epilog="Exit status: 0 passed, 2 failed, 3 inconclusive, 1 error.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+app.command()(validate.validate)
+app.command()(profile.profile)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"exray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error arose.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of all commands; they are read here so that they show in the help."""
+
+
+def main() -> None:
+    """Runs the command line; an error is one line on stderr, unless `--debug` asks for the traceback."""
+    try:
+        # Not standalone, because Click would end a misspelt option with status 2, which means `failed` here.
+        status = app(standalone_mode=False)
+    except errors.ExrayError as e:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"exray: {e}", err=True)
+        status = STATUS_ERROR
+    except click.ClickException as e:
+        e.show()
+        status = STATUS_ERROR
+    except (click.Abort, KeyboardInterrupt):
+        typer.echo("exray: interrupted", err=True)
+        status = STATUS_ERROR
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""`exray profile`: what edge models cost on this machine, and whether the first one keeps its budgets."""
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_exray import errors
+from edge_exray.diagnosis.report import Verdict
+
+if TYPE_CHECKING:
+    import rich.table
+
+    from edge_exray.profiling.profile import KernelProfile
+    from edge_exray.profiling.profiler import ModelProfile
+
+_EXIT_STATUS = {Verdict.PASSED: 0, Verdict.FAILED: 2, Verdict.INCONCLUSIVE: 3}
+_COLOURS = {Verdict.PASSED: "green", Verdict.FAILED: "red", Verdict.INCONCLUSIVE: "yellow"}
+
+
+def profile(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="The edge model (.tflite), then others to compare it with.")
+    ],
+    float_edge: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The float edge model, for max_latency_ratio_to_float.")
+    ] = None,
+    spec: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="JSON file with budgets.")] = None,
+    kernels: Annotated[
+        str | None, typer.Option(metavar="KERNELS", help="xnnpack, builtin or reference.  [default: xnnpack]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the interpreter.  [default: 1]")] = None,
+    runs: Annotated[int | None, typer.Option(help="Inferences to time.  [default: 50]")] = None,
+    top: Annotated[int, typer.Option(min=0, help="How many of the slowest ops to show.")] = 10,
+    out: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write the profile here as JSON.")] = None,
+) -> None:
+    """Times every op of edge models, compares the models, and checks the budgets of the first one."""
+    import rich.console
+    import rich.markup
+
+    from edge_exray.profiling import profile as profiling
+    from edge_exray.profiling.spec import ProfileSpec
+
+    given = {"kernels": kernels, "num_threads": threads, "runs": runs}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    conditions = ProfileSpec.from_dict(dataclasses.asdict(ProfileSpec.from_json(_read(spec))) | overrides)
+    roles = (
+        {"edge": models[0]} | ({"float_edge": float_edge} if float_edge else {}) | {path: path for path in models[1:]}
+    )
+    result = profiling.profile(roles, conditions)
+
+    console = rich.console.Console()
+    for model in result.models:
+        console.print(
+            f"{min(top, len(model.ops))} slowest of {len(model.ops)} ops of {model.path}", markup=False, soft_wrap=True
+        )
+        console.print(_ops_table(model, top))
+    console.print(result.models[0].conditions, soft_wrap=True)
+    console.print(_summary_table(result))
+    for check in result.checks:
+        message = f"[{_COLOURS[check.verdict]}]{check.verdict}[/] {check.name}: {rich.markup.escape(check.message)}"
+        console.print(message, highlight=False, soft_wrap=True)
+    if out:
+        result.save(out)
+    raise typer.Exit(_EXIT_STATUS[result.verdict])
+
+
+def _read(spec: pathlib.Path | None) -> str | None:
+    if spec is None:
+        return None
+    try:
+        return spec.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise errors.SpecError(f"cannot read the profile spec {spec}: {e}") from e
+
+
+def _ops_table(model: "ModelProfile", top: int) -> "rich.table.Table":
+    import rich.box
+    import rich.markup
+    import rich.table
+
+    from edge_exray.reporting import formats
+
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for column in ("#", "ms", "share"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("op", "kernel"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("output", overflow="fold")
+    for op in model.slowest(top):
+        figures = (str(op.index), formats.number(op.ms), formats.percent(op.share))
+        table.add_row(*figures, rich.markup.escape(op.op), op.kernel, rich.markup.escape(op.short_name))
+    return table
+
+
+def _summary_table(result: "KernelProfile") -> "rich.table.Table":
+    import rich.box
+    import rich.markup
+    import rich.table
+
+    from edge_exray.reporting import formats
+
+    edge = result.models[0]
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    table.add_column("model", overflow="fold")
+    for column in ("p50 ms", "p90 ms", "to first", "init ms", "memory", "size"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for model in result.models:
+        latency = model.latency_ms
+        table.add_row(
+            rich.markup.escape(pathlib.Path(model.path).name),
+            formats.number(latency.p50),
+            formats.number(latency.p90),
+            f"{formats.number(latency.p50 / edge.latency_ms.p50)} x",
+            formats.number(model.init_ms),
+            formats.size(model.memory_bytes),
+            formats.size(model.bytes),
+        )
+    return table

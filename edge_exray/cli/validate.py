@@ -1,0 +1,93 @@
+"""`exray validate`: does this edge model do what that cloud model does?"""
+
+import pathlib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_exray.cli import console
+
+if TYPE_CHECKING:
+    from edge_exray.diagnosis.report import Report
+
+
+def validate(
+    cloud: Annotated[str, typer.Argument(metavar="CLOUD_SAVED_MODEL", help="Directory of the SavedModel.")],
+    edge: Annotated[str, typer.Argument(metavar="EDGE_TFLITE", help="The edge model.")],
+    examples: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="An .npz or .npy (first axis: frames), TFRecords of tf.Examples, or a folder of images CLASS/*.png.",
+        ),
+    ],
+    out: Annotated[
+        pathlib.Path, typer.Option(metavar="DIR", help="Where report.html, report.json and junit.xml go.")
+    ],
+    spec: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="JSON file with limits.")] = None,
+    module: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Python file or module with reference_inputs_fn, edge_inputs_fn, label_fn.  [default: features by name]",
+        ),
+    ] = None,
+    signature: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Signature.  [default: the only one with dense inputs]")
+    ] = None,
+    float_edge: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The float edge model.  [default: converted anew]")
+    ] = None,
+    slice_key: Annotated[
+        list[str] | None, typer.Option(metavar="FEATURE", help="Feature whose values name slices; repeatable.")
+    ] = None,
+    time_kernels: Annotated[
+        bool, typer.Option("--profile", help="Also time every op on this machine, for the report.")
+    ] = False,
+) -> None:
+    """Replays examples through a cloud and an edge model, compares every layer, and names the cause of a difference."""
+    limits = console.read_text(spec, "validation spec")
+    # TensorFlow logs before it can be told not to.
+    console.quiet_tensorflow()
+    from edge_exray import api
+    from edge_exray.diagnosis.spec import ValidationSpec
+
+    validation_spec = ValidationSpec.from_json(limits)
+    kernels = None
+    if time_kernels:
+        roles = {"edge": edge} | ({"float_edge": float_edge} if float_edge else {})
+        kernels = api.profile(roles).to_dict()
+    with console.progress("replaying frames") as track:
+        report = api.validate(
+            cloud,
+            edge,
+            examples,
+            out=out,
+            spec=validation_spec,
+            module=module,
+            signature=signature,
+            slice_keys=slice_key or (),
+            float_edge=float_edge,
+            kernels=kernels,
+            progress=track,
+        )
+    _print(report)
+    typer.echo(f"report: {out / 'report.html'}")
+    raise typer.Exit(console.EXIT_STATUS[report.verdict])
+
+
+def _print(report: "Report") -> None:
+    import rich.box
+    import rich.console
+    import rich.markup
+    import rich.table
+
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for column in ("check", "verdict", "finding"):
+        table.add_column(column, overflow="fold")
+    for check in report.checks:
+        verdict = f"[{console.COLOURS[check.verdict]}]{check.verdict}[/]"
+        table.add_row(check.name, verdict, rich.markup.escape(check.message))
+    out = rich.console.Console()
+    out.print(table)
+    out.print(f"[bold {console.COLOURS[report.verdict]}]{report.verdict}[/] {rich.markup.escape(report.summary)}")

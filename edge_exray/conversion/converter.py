@@ -1,0 +1,264 @@
+"""Converts a SavedModel to .tflite in a child process, which TensorFlow's converter may abort without harm."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from edge_exray import errors, files, schemas
+from edge_exray.conversion import modes
+from edge_exray.conversion.worker import ERROR, FRAMES, PREFIX, REQUEST, RESULT, STEP
+from edge_exray.frames import examples
+from edge_exray.models.tensors import Quantization, TensorSpec
+from edge_exray.version import __version__
+
+FORMAT_VERSION = 1
+DEFAULT_TIMEOUT = 1800.0
+
+# Tests put another program here to see it die.
+_WORKER = (sys.executable, "-m", "edge_exray.conversion.worker")
+
+# Information, warnings and the stack trace of TensorFlow's logger (glog).
+_CHATTER = re.compile(r"[IW]\d{4} |INFO:|WARNING:|\s*@ +0x|\*\*\* ")
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """The frames that the ranges of the activations were measured on.
+
+    Attributes:
+        frames: Their number.
+        sha256: Hash of their content and order, in hexadecimal.
+    """
+
+    frames: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """How a .tflite was made.
+
+    Attributes:
+        path: Where it is.
+        quantization: Name of its mode.
+        signature: The signature of the SavedModel that it computes.
+        inputs, outputs: Name in that signature to description of the tensor in the .tflite.
+        bytes: Size of the file.
+        fingerprint: SHA-256 of the file, in hexadecimal.
+        source: Path of the SavedModel.
+        source_fingerprint: See `edge_exray.models.saved_model.fingerprint`.
+        calibration: None when the mode needs none.
+        versions: Of everything that had a part in it.
+        seconds: Time of the child process, which may have made other models as well.
+    """
+
+    path: str
+    quantization: str
+    signature: str
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    bytes: int
+    fingerprint: str
+    source: str
+    source_fingerprint: str
+    calibration: Calibration | None
+    versions: dict[str, str]
+    seconds: float
+
+    def to_json(self) -> str:
+        """Returns the JSON text that `schemas/conversion.schema.json` describes."""
+        document = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        for specs in (document["inputs"], document["outputs"]):
+            for spec in specs.values():
+                spec["dtype"] = str(spec["dtype"])
+        text = json.dumps(document, indent=1)
+        schemas.check(json.loads(text), "conversion", errors.ArtifactError)
+        return text
+
+
+def convert(
+    saved_model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    quantization: str = "int8",
+    signature: str | None = None,
+    calibration: Iterable[Mapping[str, np.ndarray]] | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Conversion:
+    """Converts one signature of a SavedModel; see `convert_many`, which does the same for several modes.
+
+    Args:
+        saved_model: Directory of the SavedModel.
+        out: The .tflite file to write.
+        quantization: Name of the mode, see `edge_exray.conversion.modes.MODES`.
+        signature: Name of the signature; None takes the only one with dense inputs.
+        calibration: See `convert_many`.
+        timeout: Seconds after which the conversion is given up.
+    """
+    jobs = {os.fspath(out): quantization}
+    return convert_many(saved_model, jobs, signature=signature, calibration=calibration, timeout=timeout)[0]
+
+
+def convert_many(
+    saved_model: str | os.PathLike[str],
+    outputs: Mapping[str, str],
+    *,
+    signature: str | None = None,
+    calibration: Iterable[Mapping[str, np.ndarray]] | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> list[Conversion]:
+    """Converts one signature of a SavedModel in several modes, in one child process that loads it once.
+
+    The same SavedModel, calibration and versions give the same bytes. The batch axis stays as the signature has it.
+
+    Args:
+        saved_model: Directory of the SavedModel.
+        outputs: The .tflite files to write, each with the name of its mode.
+        signature: Name of the signature; None takes the only one with dense inputs.
+        calibration: Frames to measure the activations on, for the modes that need it: input name to array with
+            batch axis. Consumed once, never held in memory together.
+        timeout: Seconds after which the conversion is given up.
+
+    Returns:
+        One result for each output, in their order. Either all files are written or none.
+
+    Raises:
+        SpecError: A mode is unknown, or needs a calibration that was not given.
+        DataError: The calibration has no frames, or one does not have the model's inputs.
+        ModelError: There is no SavedModel, or no such dense signature.
+        ConversionError: The converter failed, died, or took too long, or its result breaks a promise of its mode.
+    """
+    wanted = [modes.find(name) for name in dict.fromkeys(outputs.values())]
+    calibrated = [mode.name for mode in wanted if mode.needs_calibration]
+    if calibrated and calibration is None:
+        raise errors.SpecError(f"quantization {calibrated[0]!r} needs a calibration: give it frames of real data")
+    source = os.path.abspath(saved_model)
+    with tempfile.TemporaryDirectory(prefix="exray-convert-") as scratch:
+        folder = pathlib.Path(scratch)
+        used = _write_frames(folder / FRAMES, calibration) if calibrated and calibration is not None else None
+        request = {"saved_model": source, "signature": signature, "modes": [mode.name for mode in wanted]}
+        (folder / REQUEST).write_text(json.dumps(request), "utf-8")
+        start = time.perf_counter()
+        result = _run(folder, source, timeout)
+        seconds = time.perf_counter() - start
+        for out, mode in outputs.items():
+            files.write_atomically(out, (folder / f"{mode}.tflite").read_bytes())
+    return [
+        Conversion(
+            path=os.fspath(out),
+            quantization=mode,
+            signature=result["signature"],
+            inputs=_specs(result["models"][mode]["inputs"]),
+            outputs=_specs(result["models"][mode]["outputs"]),
+            bytes=result["models"][mode]["bytes"],
+            fingerprint=result["models"][mode]["fingerprint"],
+            source=source,
+            source_fingerprint=result["source_fingerprint"],
+            calibration=used if mode in calibrated else None,
+            versions={"edge-exray": __version__, **result["versions"]},
+            seconds=round(seconds, 3),
+        )
+        for out, mode in outputs.items()
+    ]
+
+
+def _write_frames(folder: pathlib.Path, frames: Iterable[Mapping[str, np.ndarray]]) -> Calibration:
+    folder.mkdir()
+    digest = hashlib.sha256()
+    count = 0
+    for frame in frames:
+        # A prefix, because savez has parameters of its own, which an input may be named like.
+        np.savez(folder / f"{count:08d}.npz", **{f"{PREFIX}{name}": value for name, value in frame.items()})
+        digest.update(examples.fingerprint(frame).encode())
+        count += 1
+    if not count:
+        raise errors.DataError("the calibration set has no frames: quantizing activations needs some real ones")
+    return Calibration(count, digest.hexdigest())
+
+
+def _run(folder: pathlib.Path, source: str, timeout: float) -> dict[str, Any]:
+    """Runs the child process in the folder and returns its result, or raises what stopped it."""
+    environment = {
+        **os.environ,
+        # Conversion is work for the CPU: another process may have claimed the memory of the GPU.
+        "CUDA_VISIBLE_DEVICES": "-1",
+        # Only what ends a process, so that its last words are about its end.
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    try:
+        child = subprocess.run(
+            [*_WORKER, str(folder)],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise errors.ConversionError(
+            f"the conversion of {source} was stopped after {timeout:g} s while {_step(folder)}: "
+            "allow it more time, or calibrate on fewer frames"
+        ) from None
+    if child.returncode == 0 and (folder / RESULT).exists():
+        return json.loads((folder / RESULT).read_text("utf-8"))
+    if (folder / ERROR).exists():
+        raise _error(json.loads((folder / ERROR).read_text("utf-8")), source, _step(folder))
+    raise errors.ConversionError(
+        f"the converter {_death(child.returncode)} while {_step(folder)}, {source}{_quote(child.stdout)}"
+    )
+
+
+def _error(document: dict[str, str], source: str, step: str) -> errors.ExrayError:
+    kind = getattr(errors, document["type"], None)
+    if kind is not None:
+        return kind(document["message"])
+    # MLIR says each error at its place in the graph, then again for the whole function, among notes.
+    said = dict.fromkeys(re.findall(r"error: (.*\S)", document["message"]))
+    said.update(dict.fromkeys(re.findall(r"^(?:TF Select|Custom) ops: .*", document["message"], re.MULTILINE)))
+    words = "; ".join(said) or " ".join(document["message"].split())
+    return errors.ConversionError(f"the conversion of {source} failed while {step}: {document['type']}: {words}")
+
+
+def _step(folder: pathlib.Path) -> str:
+    step = folder / STEP
+    return step.read_text("utf-8") if step.exists() else "starting"
+
+
+def _death(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    cause = ": the system may have run out of memory" if -status == signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(-status).name}{cause}"
+
+
+def _quote(output: bytes) -> str:
+    """Returns the last line that a dying process said and that is not chatter, introduced by a colon, or nothing."""
+    lines = output.decode("utf-8", "replace").splitlines()
+    said = [line.strip() for line in lines if line.strip() and not _CHATTER.match(line)]
+    return f": {said[-1]}" if said else ""
+
+
+def _specs(documents: dict[str, Any]) -> dict[str, TensorSpec]:
+    return {name: _spec(document) for name, document in documents.items()}
+
+
+def _spec(document: dict[str, Any]) -> TensorSpec:
+    quantization = document["quantization"]
+    if quantization is not None:
+        scale, zero_point = tuple(quantization["scale"]), tuple(quantization["zero_point"])
+        quantization = Quantization(scale, zero_point, quantization["axis"])
+    return TensorSpec(document["name"], tuple(document["shape"]), np.dtype(document["dtype"]), quantization)

@@ -1,0 +1,241 @@
+"""The built-in checks, in causal order: inputs, conversion, quantisation, outputs.
+
+A check looks at the evidence and returns its result, with the layers that it suspects; None when it does not
+apply (no labels, no classification).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from edge_exray.diagnosis.evidence import Evidence
+from edge_exray.diagnosis.report import CheckResult, Suspect, Verdict
+from edge_exray.drift.statistics import DriftStatistics
+from edge_exray.models.alignment import Layer, Status
+
+Finding = tuple[CheckResult, list[Suspect]]
+Check = Callable[[Evidence], Finding | None]
+
+
+def preprocessing(evidence: Evidence) -> Finding:
+    """The app feeds what training fed."""
+    limit = evidence.spec.max_preprocessing_nrmse
+    bad = {name: d for name, d in evidence.inputs.items() if not d.identical and not d.nrmse <= limit}
+    figures = {
+        name: {"nrmse": d.nrmse, "residual": d.residual, "hypothesis": d.hypothesis, "code": d.code}
+        for name, d in evidence.inputs.items()
+    }
+    if not bad:
+        return _finding("preprocessing", True, "The edge inputs equal the reference inputs.", figures)
+    name, worst = max(bad.items(), key=lambda item: (item[1].nrmse != item[1].nrmse, item[1].nrmse))
+    message = f"The app prepares input {name} differently: {worst.hypothesis}."
+    if worst.code:
+        message += f" It feeds {worst.code} where the reference feeds x; undo this in the app."
+    return _finding("preprocessing", False, message, figures)
+
+
+def non_finite(evidence: Evidence) -> Finding:
+    """No layer of any model turns NaN or infinite."""
+    for leg, layer, drift in _layer_drifts(evidence, "conversion", "quantization"):
+        counts = {"reference": drift.reference_nonfinite, "edge": drift.edge_nonfinite}
+        if any(counts.values()):
+            where = _place(layer)
+            side = " and ".join(f"{count} values of the {side} run" for side, count in counts.items() if count)
+            message = f"NaN or infinite values first appear at {where}: {side} in the {leg} leg."
+            suspect = _suspect(layer, leg, "first layer with NaN or infinite values")
+            return _finding("non_finite", False, message, {"leg": leg, "layer": layer.index, **counts}, [suspect])
+    bad_inputs = [name for name in evidence.inputs if evidence.channels(name).nonfinite]
+    if bad_inputs:
+        counts = {name: evidence.channels(name).nonfinite for name in bad_inputs}
+        return _finding("non_finite", False, f"Inputs {bad_inputs} hold NaN or infinite values.", {"frames": counts})
+    return _finding("non_finite", True, "All values of all layers are finite.", {})
+
+
+def alignment_coverage(evidence: Evidence) -> Finding:
+    """Enough ops of the edge model are paired for the layer checks to mean something."""
+    counts = evidence.replay.alignment.counts()
+    passed = counts["coverage"] >= evidence.spec.min_alignment_coverage
+    message = f"{counts['coverage']:.1%} of {counts['ops']} ops are paired with the cloud graph"
+    if passed:
+        return _finding("alignment_coverage", True, message + ".", counts)
+    unmatched = [_place(la) for la in evidence.layers if la.status in (Status.UNMATCHED, Status.UNVERIFIED)]
+    message += f", {evidence.spec.min_alignment_coverage:.0%} are needed; first without a twin: {unmatched[0]}."
+    return _finding("alignment_coverage", False, message, counts)
+
+
+def conversion_drift(evidence: Evidence) -> Finding:
+    """The float edge model computes what the cloud model computes."""
+    limit = evidence.spec.max_conversion_nrmse
+    outputs = {name: drift.nrmse for name, drift in evidence.output_drift("conversion").items()}
+    # A pair that the numbers did not confirm may be a wrong pair: it accuses only when the outputs drift too.
+    outputs_drift = any(not value <= limit for value in outputs.values())
+    found = [
+        (layer, drift)
+        for _, layer, drift in _layer_drifts(evidence, "conversion")
+        if not drift.nrmse <= limit and (outputs_drift or layer.status is Status.VERIFIED)
+    ]
+    evidence_figures = {"outputs_nrmse": outputs, "limit": limit}
+    if not found and not outputs_drift:
+        message = "The float edge model follows the cloud model in every paired layer."
+        return _finding("conversion_drift", True, message, evidence_figures)
+    if not found:
+        message = f"The outputs of the float edge model differ from the cloud model (nRMSE {_worst(outputs)}), no paired layer does."
+        return _finding("conversion_drift", False, message, evidence_figures)
+    layer, drift = found[0]
+    message = f"The conversion changes the model at {_place(layer)}: nRMSE {drift.nrmse:.3g}, {limit:g} is allowed."
+    suspect = _suspect(layer, "conversion", f"first layer beyond the limit, nRMSE {drift.nrmse:.3g}")
+    return _finding("conversion_drift", False, message, evidence_figures | _figures(layer, drift), [suspect])
+
+
+def calibration_range(evidence: Evidence) -> Finding | None:
+    """The quantised tensors can represent the values that the frames produce."""
+    spec = evidence.spec
+    inputs: dict[str, Any] = {}
+    for name in evidence.inputs:
+        channels = evidence.channels(name)
+        if not channels.quantized:
+            continue
+        low, high = evidence.replay.summary["input_ranges"][name]
+        use = float(channels.reference_range[1] - channels.reference_range[0]) / (high - low)
+        clipped = channels.clipped / channels.quantized
+        inputs[name] = {"clipped_share": clipped, "range_use": use, "representable": [low, high]}
+        if clipped > spec.max_clipped_share or use < spec.min_range_use:
+            seen = f"[{channels.reference_range[0]:.3g}, {channels.reference_range[1]:.3g}]"
+            loss = f"{clipped:.0%} of the values are clipped" if clipped > spec.max_clipped_share else f"only {use:.1%} of the range is used"
+            message = (
+                f"Input {name} was calibrated for [{low:.3g}, {high:.3g}], but the reference inputs span {seen}: {loss}. "
+                "Calibrate on inputs that are prepared like the reference inputs."
+            )
+            return _finding("calibration_range", False, message, {"inputs": inputs})
+    quantized = [(la, d) for _, la, d in _layer_drifts(evidence, "quantization") if d.quantized]
+    if not quantized and not inputs:
+        return None
+    clipped_layers = [(la, d) for la, d in quantized if d.clipped_share > spec.max_clipped_share]
+    if clipped_layers:
+        layer, drift = clipped_layers[0]
+        message = (
+            f"{drift.clipped_share:.0%} of the values of {_place(layer)} lie outside what its quantised tensor can "
+            "represent: calibrate on more representative inputs."
+        )
+        suspect = _suspect(layer, "quantization", f"clips {drift.clipped_share:.0%} of its values")
+        return _finding("calibration_range", False, message, {"inputs": inputs} | _figures(layer, drift), [suspect])
+    worst = max((d.clipped_share for _, d in quantized), default=0.0)
+    message = f"The quantised ranges fit the frames: at most {worst:.2%} of the values of a layer are clipped."
+    return _finding("calibration_range", True, message, {"inputs": inputs, "worst_clipped_share": worst})
+
+
+def quantization_drift(evidence: Evidence) -> Finding | None:
+    """Every layer of the edge model stays near its float twin."""
+    limit = evidence.spec.max_layer_nrmse
+    drifts = {layer.index: (layer, drift) for _, layer, drift in _layer_drifts(evidence, "quantization")}
+    if not drifts:
+        return None
+    worst_layer, worst = max(drifts.values(), key=lambda item: (item[1].nrmse != item[1].nrmse, item[1].nrmse))
+    figures = {"limit": limit, "worst_nrmse": worst.nrmse, "worst_layer": worst_layer.index}
+    bad = {index for index, (_, drift) in drifts.items() if not drift.nrmse <= limit}
+    if not bad:
+        message = f"Every layer stays near its float twin: the worst is {_place(worst_layer)} with nRMSE {worst.nrmse:.3g}."
+        return _finding("quantization_drift", True, message, figures)
+    first = min(bad)
+    layer, drift = drifts[first]
+    inherited = max((drifts[p][1].nrmse for p in layer.producers if p in drifts), default=0.0)
+    message = (
+        f"The edge model departs from its float twin at {_place(layer)}: nRMSE {drift.nrmse:.3g}, {limit:g} is allowed, "
+        f"and its inputs carry {inherited:.3g}. Look at this layer's weights and quantisation parameters, or keep it in float."
+    )
+    suspect = _suspect(layer, "quantization", f"first layer beyond the limit, nRMSE {drift.nrmse:.3g}")
+    return _finding("quantization_drift", False, message, figures | _figures(layer, drift), [suspect])
+
+
+def output_drift(evidence: Evidence) -> Finding | None:
+    """Outputs that are no classification stay near the cloud model's."""
+    names = [n for n in evidence.replay.summary["outputs"] if n != evidence.agreement.output]
+    if not names:
+        return None
+    limit = evidence.spec.max_layer_nrmse
+    worst: dict[str, float] = {}
+    for leg in ("conversion", "quantization", "preprocessing"):
+        for name, drift in evidence.output_drift(leg).items():
+            if name in names and not drift.nrmse <= worst.get(name, -1.0):
+                worst[name] = drift.nrmse
+    bad = {name: value for name, value in worst.items() if not value <= limit}
+    figures = {"outputs_nrmse": worst, "limit": limit}
+    if bad:
+        message = f"Outputs {sorted(bad)} drift too far in one of the legs: nRMSE {_worst(bad)}, {limit:g} is allowed."
+        return _finding("output_drift", False, message, figures)
+    return _finding("output_drift", True, f"The outputs stay near the cloud model's: nRMSE {_worst(worst)}.", figures)
+
+
+def label_flip_rate(evidence: Evidence) -> Finding | None:
+    """The edge model gives the cloud model's answers."""
+    agreement, limit = evidence.agreement, evidence.spec.max_label_flip_rate
+    rate = agreement.label_flip_rate
+    if rate is None:
+        return None
+    figures = {"flips": agreement.flips, "frames": agreement.frames, "limit": limit}
+    message = f"{rate:.1%} of the answers differ between cloud and edge ({agreement.flips} of {agreement.frames} frames)"
+    return _statistical("label_flip_rate", rate <= limit, f"{message}, {limit:.1%} are allowed.", figures, evidence)
+
+
+def accuracy_drop(evidence: Evidence) -> Finding | None:
+    """The edge model is as often right as the cloud model."""
+    agreement, limit = evidence.agreement, evidence.spec.max_accuracy_drop
+    cloud, edge = agreement.accuracy("cloud"), agreement.accuracy("edge")
+    if cloud is None or edge is None:
+        return None
+    figures = {"cloud": cloud, "edge": edge, "labelled": agreement.labelled, "limit": limit}
+    message = f"Accuracy is {cloud:.3f} in the cloud and {edge:.3f} on the edge; a drop of {limit:g} is allowed."
+    return _statistical("accuracy_drop", cloud - edge <= limit, message, figures, evidence)
+
+
+CHECKS: tuple[Check, ...] = (
+    preprocessing,
+    non_finite,
+    alignment_coverage,
+    conversion_drift,
+    calibration_range,
+    quantization_drift,
+    output_drift,
+    label_flip_rate,
+    accuracy_drop,
+)
+
+
+def _finding(
+    name: str, passed: bool, message: str, figures: dict[str, Any], suspects: list[Suspect] | None = None
+) -> Finding:
+    verdict = Verdict.PASSED if passed else Verdict.FAILED
+    return CheckResult(name, verdict, message, figures), suspects or []
+
+
+def _statistical(name: str, passed: bool, message: str, figures: dict[str, Any], evidence: Evidence) -> Finding:
+    needed, frames = evidence.spec.min_frames, evidence.agreement.frames
+    if frames >= needed:
+        return _finding(name, passed, message, figures)
+    message += f" {frames} frames are too few to tell: give at least {needed}."
+    return CheckResult(name, Verdict.INCONCLUSIVE, message, {**figures, "min_frames": needed}), []
+
+
+def _layer_drifts(evidence: Evidence, *legs: str) -> Iterator[tuple[str, Layer, DriftStatistics]]:
+    """Yields what each leg found on each layer, in execution order."""
+    for layer in evidence.layers:
+        for leg in legs:
+            drift = evidence.drift(leg, layer)
+            if drift is not None:
+                yield leg, layer, drift
+
+
+def _place(layer: Layer) -> str:
+    twin = f" (cloud {layer.cloud_tensor})" if layer.cloud_tensor else ""
+    return f"layer {layer.index} {layer.op} {layer.spec.name.split(';')[-1]}{twin}"
+
+
+def _suspect(layer: Layer, leg: str, reason: str) -> Suspect:
+    return Suspect(layer.index, layer.op, layer.spec.name, layer.cloud_tensor, leg, reason)
+
+
+def _figures(layer: Layer, drift: DriftStatistics) -> dict[str, Any]:
+    return {"layer": layer.index, **drift.summary()}
+
+
+def _worst(values: dict[str, float]) -> str:
+    return f"{max(values.values(), key=lambda v: (v != v, v)):.3g}" if values else "0"

@@ -1,0 +1,38 @@
+"""What a model must fulfil to be blessed."""
+
+import dataclasses
+from typing import ClassVar
+
+from edge_exray.specs import JsonSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationSpec(JsonSpec):
+    """Limits of the checks; the defaults suit int8 image classifiers.
+
+    Attributes:
+        min_frames: With fewer frames the statistical checks are inconclusive.
+        max_label_flip_rate: Largest share of frames whose top class differs between cloud and edge.
+        max_accuracy_drop: Largest drop of the share of right answers from cloud to edge.
+        max_layer_nrmse: Largest nRMSE of a layer between float edge and edge model; healthy int8 models stay
+            below 0.08.
+        max_conversion_nrmse: Largest nRMSE of a layer between cloud and float edge model.
+        max_clipped_share: Largest share of the values of an input or layer that lie outside what its quantised
+            tensor can represent.
+        min_range_use: Smallest share of the representable range that the values of a quantised input must span.
+        max_preprocessing_nrmse: Largest difference of the edge inputs from the reference inputs, root mean square
+            over the value range; 8-bit rounding gives 0.001.
+        min_alignment_coverage: Smallest share of the edge model's ops that must be paired.
+    """
+
+    schema_name: ClassVar[str] = "validation_spec"
+
+    min_frames: int = 30
+    max_label_flip_rate: float = 0.05
+    max_accuracy_drop: float = 0.02
+    max_layer_nrmse: float = 0.15
+    max_conversion_nrmse: float = 0.01
+    max_clipped_share: float = 0.1
+    min_range_use: float = 0.25
+    max_preprocessing_nrmse: float = 0.005
+    min_alignment_coverage: float = 0.8

@@ -1,0 +1,1 @@
+"""Where frames come from: stored examples and the user's functions over them."""

@@ -1,0 +1,160 @@
+"""Reading stored examples from the formats that edge-exray accepts.
+
+An *example* is a mapping of feature name to a 1-D (TFRecord, image folder) or n-D (NumPy files) array.
+"""
+
+import glob
+import hashlib
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from edge_exray import errors
+
+Example = Mapping[str, np.ndarray]
+
+_IMAGE_SUFFIXES = {".png": b"png", ".jpg": b"jpeg", ".jpeg": b"jpeg"}
+
+
+def decode_example(serialized: bytes) -> dict[str, np.ndarray]:
+    """Decodes a serialized tf.Example.
+
+    Args:
+        serialized: The bytes of a `tf.train.Example`.
+
+    Returns:
+        Feature name to 1-D array: object array of bytes, float32 or int64.
+
+    Raises:
+        DataError: The bytes are no tf.Example.
+    """
+    import tensorflow as tf
+    from google.protobuf import message
+
+    try:
+        proto = tf.train.Example.FromString(serialized)
+    except message.DecodeError as e:
+        raise errors.DataError(f"a record of {len(serialized)} bytes is not a tf.Example: {e}") from e
+    example = {}
+    for name, feature in proto.features.feature.items():
+        kind = feature.WhichOneof("kind")
+        if kind == "bytes_list":
+            example[name] = _bytes_array(feature.bytes_list.value)
+        elif kind == "float_list":
+            example[name] = np.array(feature.float_list.value, np.float32)
+        elif kind == "int64_list":
+            example[name] = np.array(feature.int64_list.value, np.int64)
+    return example
+
+
+def read_examples(path: str | pathlib.Path) -> Iterator[Example]:
+    """Reads the examples of a file or folder, in a stable order.
+
+    Args:
+        path: An `.npz` (one array per feature) or `.npy` (a single unnamed input: the feature `"input"`) whose
+            first axis is the frame; a TFRecord file (a pattern with `*` is allowed; `.gz` is GZIP) or a folder
+            of such files; or a folder of images `CLASS/*.png|jpg`, which gives the features `image/encoded`,
+            `image/format`, `image/class/text`, `image/class/label` (index of the sorted class names) and
+            `image/id`.
+
+    Yields:
+        One example a frame.
+
+    Raises:
+        DataError: Nothing readable is there, or the arrays disagree in their number of frames.
+    """
+    path = str(path)
+    if path.endswith((".npz", ".npy")):
+        return _read_numpy(path)
+    files = _files(path)
+    if any(pathlib.Path(f).suffix.lower() in _IMAGE_SUFFIXES for f in files):
+        return _read_images(path, files)
+    return read_tfrecords(files)
+
+
+def read_tfrecords(files: Iterable[str]) -> Iterator[Example]:
+    """Reads tf.Examples from TFRecord files, `.gz` being GZIP.
+
+    Raises:
+        DataError: A file is damaged; it is named.
+    """
+    for record in read_records(files):
+        yield decode_example(record)
+
+
+def read_records(files: Iterable[str]) -> Iterator[bytes]:
+    """Reads the raw records of TFRecord files, `.gz` being GZIP.
+
+    Raises:
+        DataError: A file is damaged; it is named.
+    """
+    import tensorflow as tf
+
+    for file in files:
+        records = tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else "")
+        try:
+            for record in records:
+                yield record.numpy()
+        except (tf.errors.DataLossError, tf.errors.OpError) as e:
+            raise errors.DataError(f"{file} is not a readable TFRecord file: {e.message}") from e
+
+
+def fingerprint(example: Example) -> str:
+    """Returns a stable id of the content of an example: 16 hexadecimal digits of its SHA-256."""
+    digest = hashlib.sha256()
+    for name in sorted(example):
+        value = np.asarray(example[name])
+        digest.update(f"{name}\0{value.dtype}\0{value.shape}\0".encode())
+        for part in value.ravel() if value.dtype == object else [np.ascontiguousarray(value).tobytes()]:
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _files(path: str) -> list[str]:
+    found = pathlib.Path(path)
+    if found.is_dir():
+        files = [str(p) for p in sorted(found.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+    else:
+        files = sorted(glob.glob(path))
+    if not files:
+        raise errors.DataError(f"no examples at {path}: give an .npz, .npy or TFRecord file, or a folder of images")
+    return files
+
+
+def _bytes_array(values: Iterable[bytes]) -> np.ndarray:
+    # np.array(list of bytes) would make a fixed-width dtype and cut trailing zero bytes off.
+    values = list(values)
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _read_numpy(path: str) -> Iterator[Example]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = dict(loaded) if path.endswith(".npz") else {"input": loaded}
+    except (OSError, ValueError) as e:
+        raise errors.DataError(f"{path} is not a readable NumPy file: {e}") from e
+    lengths = {name: array.shape[0] if array.ndim else None for name, array in arrays.items()}
+    if not arrays or len(set(lengths.values())) != 1 or None in lengths.values():
+        raise errors.DataError(f"{path}: all arrays need the frame as first axis and the same length, got {lengths}")
+    for i in range(next(iter(lengths.values())) or 0):
+        yield {name: array[i] for name, array in arrays.items()}
+
+
+def _read_images(root: str, files: list[str]) -> Iterator[Example]:
+    images = [pathlib.Path(f) for f in files]
+    strange = [p for p in images if p.suffix.lower() not in _IMAGE_SUFFIXES]
+    if strange:
+        raise errors.DataError(f"{root} mixes images with other files ({strange[0]}): remove them or give TFRecords")
+    classes = sorted({p.parent.name for p in images})
+    for path in images:
+        yield {
+            "image/encoded": _bytes_array([path.read_bytes()]),
+            "image/format": _bytes_array([_IMAGE_SUFFIXES[path.suffix.lower()]]),
+            "image/class/text": _bytes_array([path.parent.name.encode()]),
+            "image/class/label": np.array([classes.index(path.parent.name)], np.int64),
+            "image/id": _bytes_array([f"{path.parent.name}/{path.name}".encode()]),
+        }

@@ -1,0 +1,214 @@
+"""The user's functions over one example, and the frame that they make of it."""
+
+import dataclasses
+import importlib
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from edge_exray import errors
+from edge_exray.frames import examples
+from edge_exray.models.tensors import TensorSpec
+
+Inputs = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One example, ready to be run.
+
+    Attributes:
+        id: Stable id.
+        reference: Cloud input name to array with a batch axis of 1: what training used.
+        edge: Edge input name to array with a batch axis of 1: what the app feeds.
+        label: Index of the true class, or None.
+        slices: Slice key to value, as text.
+    """
+
+    id: str
+    reference: Inputs
+    edge: Inputs
+    label: int | None
+    slices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class UserFunctions:
+    """The functions of a user's module; each takes one example, see `edge_exray.frames.examples`.
+
+    Attributes:
+        reference_inputs_fn: Returns cloud input name to array *without* batch axis. Default: the features that
+            are named like the model's inputs, reshaped to the shape of the input.
+        edge_inputs_fn: The same for what the app feeds to the edge model. Default: the reference inputs.
+        calibration_inputs_fn: The same for the calibration of a quantised conversion. Default: the reference
+            inputs.
+        label_fn: Returns the index of the true class, or None. Default: the feature `label`, where there is one.
+        frame_id_fn: Returns a stable id. Default: a hash of the example.
+        source: Where the functions came from, for messages.
+    """
+
+    reference_inputs_fn: Callable[[examples.Example], Inputs] | None = None
+    edge_inputs_fn: Callable[[examples.Example], Inputs] | None = None
+    calibration_inputs_fn: Callable[[examples.Example], Inputs] | None = None
+    label_fn: Callable[[examples.Example], Any] | None = None
+    frame_id_fn: Callable[[examples.Example], str] | None = None
+    source: str = "the default functions"
+
+    def frame(
+        self,
+        example: examples.Example,
+        reference_specs: Mapping[str, TensorSpec],
+        edge_specs: Mapping[str, TensorSpec],
+        slice_keys: Sequence[str] = (),
+    ) -> Frame:
+        """Makes the frame of an example.
+
+        Args:
+            example: The example.
+            reference_specs: Inputs of the cloud model.
+            edge_specs: Inputs of the edge model.
+            slice_keys: Features whose value names the slices that the frame belongs to.
+
+        Raises:
+            ModuleError: A function failed or returned something that does not fit the model.
+            DataError: The example lacks a feature.
+        """
+        frame_id = str(self._call("frame_id_fn", example)) if self.frame_id_fn else examples.fingerprint(example)
+        reference = self._inputs("reference_inputs_fn", example, reference_specs, frame_id)
+        edge = self._inputs("edge_inputs_fn", example, edge_specs, frame_id) if self.edge_inputs_fn else reference
+        return Frame(frame_id, reference, edge, self._label(example), _slices(example, slice_keys))
+
+    def calibration_inputs(self, example: examples.Example, specs: Mapping[str, TensorSpec]) -> Inputs:
+        """Returns the inputs with batch axis that the converter's calibration is fed, see `frame`."""
+        name = "calibration_inputs_fn" if self.calibration_inputs_fn else "reference_inputs_fn"
+        return self._inputs(name, example, specs, examples.fingerprint(example))
+
+    def edge_inputs(self, example: examples.Example, specs: Mapping[str, TensorSpec]) -> Inputs:
+        """Returns the inputs with batch axis that the app feeds to the edge model, see `frame`."""
+        name = "edge_inputs_fn" if self.edge_inputs_fn else "reference_inputs_fn"
+        return self._inputs(name, example, specs, examples.fingerprint(example))
+
+    def _call(self, name: str, example: examples.Example) -> Any:
+        try:
+            return getattr(self, name)(example)
+        except Exception as e:
+            # The user's code may raise anything; all of it is reported as the user's.
+            raise errors.ModuleError(f"{name} of {self.source} failed: {type(e).__name__}: {e}") from e
+
+    def _inputs(
+        self, name: str, example: examples.Example, specs: Mapping[str, TensorSpec], frame_id: str
+    ) -> Inputs:
+        if getattr(self, name) is None:
+            return {key: _feature(example, spec, len(specs)) for key, spec in specs.items()}
+        returned = self._call(name, example)
+        place = f"{name} of {self.source}, frame {frame_id}"
+        if not isinstance(returned, Mapping) or set(returned) != set(specs):
+            got = sorted(returned) if isinstance(returned, Mapping) else type(returned).__name__
+            raise errors.ModuleError(f"{place}: must return the model's inputs {sorted(specs)}, returned {got}")
+        return {key: _fit(returned[key], spec, place) for key, spec in specs.items()}
+
+    def _label(self, example: examples.Example) -> int | None:
+        if self.label_fn:
+            label = self._call("label_fn", example)
+            return None if label is None else int(np.asarray(label).item())
+        if "label" in example and np.asarray(example["label"]).size == 1:
+            return int(np.asarray(example["label"]).item())
+        return None
+
+
+def load_functions(source: str | None) -> UserFunctions:
+    """Loads the functions of a user's module.
+
+    Args:
+        source: Path of a `.py` file, name of an importable module, or None for the defaults.
+
+    Raises:
+        ModuleError: The module is missing, does not import, or has none of the functions.
+    """
+    if not source:
+        return UserFunctions()
+    module = _load_file(pathlib.Path(source)) if source.endswith(".py") else _load_module(source)
+    names = [f.name for f in dataclasses.fields(UserFunctions) if f.name.endswith("_fn")]
+    found = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    if not found:
+        raise errors.ModuleError(f"{source} defines none of the functions {', '.join(names)}")
+    return UserFunctions(**found, source=source)
+
+
+def _load_file(path: pathlib.Path) -> ModuleType:
+    if not path.is_file():
+        raise errors.ModuleError(f"there is no module file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Known by name while it runs, as an import would make it: dataclasses and pickling look it up there.
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:
+        raise errors.ModuleError(f"module file {path} does not import: {type(e).__name__}: {e}") from e
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as e:
+        raise errors.ModuleError(f"module {name} does not import: {type(e).__name__}: {e}") from e
+
+
+def _slices(example: examples.Example, keys: Sequence[str]) -> dict[str, str]:
+    slices = {}
+    for key in keys:
+        if key not in example:
+            raise errors.DataError(f"slice key {key} is not a feature of the examples; they have {sorted(example)}")
+        value = np.asarray(example[key]).ravel()
+        if value.size != 1:
+            raise errors.DataError(f"slice key {key} needs one value an example, has {value.size}")
+        slices[key] = value[0].decode("utf-8", "replace") if isinstance(value[0], bytes) else str(value[0])
+    return slices
+
+
+def _feature(example: examples.Example, spec: TensorSpec, inputs: int) -> np.ndarray:
+    if spec.name in example:
+        value = example[spec.name]
+    elif inputs == 1 and set(example) - {"label"} == {"input"}:
+        value = example["input"]  # an .npy file has no names; a model with one input needs none
+    else:
+        raise errors.DataError(
+            f"the examples have no feature named like the model's input {spec.name} (they have {sorted(example)}): "
+            "name it so, or give a module with reference_inputs_fn"
+        )
+    value = np.asarray(value)
+    fixed = [d for d in spec.shape[1:] if d >= 0]
+    if value.ndim == 1 and value.dtype != object and spec.shape[1:].count(-1) <= 1 and np.prod(fixed) != 0:
+        try:
+            value = value.reshape(spec.shape[1:])
+        except ValueError as e:
+            raise errors.DataError(
+                f"feature {spec.name} has {value.size} values, the model's input has shape {list(spec.shape[1:])}"
+            ) from e
+    return _fit(value, spec, f"feature {spec.name}")
+
+
+def _fit(value: Any, spec: TensorSpec, place: str) -> np.ndarray:
+    array = np.asarray(value)[np.newaxis]
+    wanted = spec.shape[1:]
+    if array.ndim != len(spec.shape) or any(w not in (-1, g) for w, g in zip(wanted, array.shape[1:], strict=True)):
+        raise errors.ModuleError(
+            f"{place}: input {spec.name} has shape {list(array.shape[1:])}, the model needs {list(wanted)} "
+            "(without batch axis)"
+        )
+    if array.dtype == spec.dtype:
+        return np.ascontiguousarray(array)
+    # Real values for a quantised input are quantised by the runner; they arrive as float32.
+    target = np.dtype(np.float32) if spec.quantization and array.dtype.kind == "f" else spec.dtype
+    if not np.can_cast(array.dtype, target, "same_kind"):
+        raise errors.ModuleError(f"{place}: input {spec.name} is {array.dtype}, the model needs {spec.dtype}")
+    return np.ascontiguousarray(array, target)

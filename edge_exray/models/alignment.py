@@ -1,0 +1,279 @@
+"""Pairs every op of an edge graph with the tensor of the cloud graph that holds the same values.
+
+The converter names the output of a fused op after the nodes that it fused (`conv/Conv2D;bn/add;relu/Relu6`).
+`align` resolves these parts to nodes of the frozen cloud graph, takes the last one of the same size, and then
+confirms each pair once with numbers, on the float edge model. Nothing is guessed from values alone: on real
+networks several tensors often hold equal values.
+"""
+
+import collections
+import dataclasses
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edge_exray import errors
+from edge_exray.models.graph import Graph, Op
+from edge_exray.models.saved_model import CloudModel
+from edge_exray.models.tensors import Quantization, TensorSpec
+from edge_exray.models.tflite import EdgeModel
+
+# Largest difference, relative to the largest value, of a float edge layer to its cloud tensor: the kernels sum
+# in another order, and healthy pairs stay below 1e-4.
+_TOLERANCE = 1e-3
+
+_MOVE_OPS = {"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "PACK"}
+_MOVE_NODES = {"Reshape", "Transpose", "Squeeze", "ExpandDims", "Pack", "Identity", "StridedSlice"}
+_REPRESENTATION_OPS = {"QUANTIZE", "DEQUANTIZE"}
+_NO_VALUE_NODES = {"Const", "Placeholder", "NoOp"}
+
+
+class Status(str, enum.Enum):
+    """How far the pairing of an op goes.
+
+    `VERIFIED`: the paired values agree. `UNVERIFIED`: names pair them, values do not agree. `INTERNAL`: a step
+    on the way to a cloud tensor that a later op completes, or a change of representation. `UNMATCHED`: no cloud
+    tensor was found.
+    """
+
+    VERIFIED = "verified"
+    UNVERIFIED = "unverified"
+    INTERNAL = "internal"
+    UNMATCHED = "unmatched"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One op of the edge graph and its counterparts.
+
+    Attributes:
+        index: Index of the op in the edge graph.
+        op: Name of the TFLite op.
+        tensor: Index of its main output in the edge graph.
+        spec: Description of that tensor.
+        float_tensor: Index of the same tensor in the float edge graph, or None.
+        cloud_tensor: Name of the tensor of the frozen cloud graph (`"node:0"`), or None.
+        status: See `Status`.
+        producers: Indices of the edge ops whose outputs this op reads.
+    """
+
+    index: int
+    op: str
+    tensor: int
+    spec: TensorSpec
+    float_tensor: int | None
+    cloud_tensor: str | None
+    status: Status
+    producers: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """The layers of an edge model in execution order, and how many ops of the float edge model have no twin there."""
+
+    layers: tuple[Layer, ...]
+    float_only: int = 0
+
+    def counts(self) -> dict[str, int | float]:
+        """Returns the number of ops by status, and the share that is paired or known to be internal."""
+        counted = collections.Counter(layer.status for layer in self.layers)
+        known = counted[Status.VERIFIED] + counted[Status.INTERNAL]
+        return {
+            **{status.value: counted[status] for status in Status},
+            "ops": len(self.layers),
+            "float_only": self.float_only,
+            "coverage": known / len(self.layers) if self.layers else 0.0,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        layers = []
+        for layer in self.layers:
+            document = dataclasses.asdict(layer)
+            document["status"] = layer.status.value
+            document["spec"]["dtype"] = layer.spec.dtype.name
+            layers.append(document)
+        return {"layers": layers, "float_only": self.float_only}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> "Alignment":
+        """Reads what `to_dict` returned."""
+        layers = []
+        for item in document["layers"]:
+            spec = dict(item["spec"])
+            if spec["quantization"]:
+                q = spec["quantization"]
+                spec["quantization"] = Quantization(tuple(q["scale"]), tuple(q["zero_point"]), q["axis"])
+            spec = TensorSpec(**{**spec, "shape": tuple(spec["shape"]), "dtype": np.dtype(spec["dtype"])})
+            fields = {"spec": spec, "status": Status(item["status"]), "producers": tuple(item["producers"])}
+            layers.append(Layer(**{**item, **fields}))
+        return cls(tuple(layers), document["float_only"])
+
+
+def align(
+    cloud: CloudModel,
+    float_edge: EdgeModel,
+    edge: EdgeModel,
+    feeds: Sequence[Mapping[str, np.ndarray]],
+) -> Alignment:
+    """Pairs the ops of an edge model with its float twin and with the cloud graph.
+
+    Args:
+        cloud: The cloud model.
+        float_edge: The same conversion without quantisation, opened with `preserve_tensors`.
+        edge: The model that ships.
+        feeds: Reference inputs of one or more frames, on which each pair is confirmed.
+
+    Raises:
+        DataError: There is no frame to confirm the pairs on.
+    """
+    if not feeds:
+        raise errors.DataError("alignment needs at least one frame to confirm the pairs on")
+    cloud_tensors, verified = _align_to_cloud(cloud, float_edge, feeds)
+    twins = _pair_by_name(edge, float_edge)
+    graph = edge.graph
+    layers = []
+    for op in graph.ops:
+        tensor = op.outputs[0]
+        float_tensor = twins.get(tensor)
+        cloud_tensor = cloud_tensors.get(float_tensor) if float_tensor is not None else None
+        if graph.is_folded(op) or (float_tensor is not None and op.name in _REPRESENTATION_OPS):
+            status = Status.INTERNAL
+        elif float_tensor is None:
+            status = Status.UNMATCHED
+        else:
+            status = verified[float_tensor]
+        producers = {graph.producers[t].index for t in graph.activations(op) if t in graph.producers}
+        spec = graph.tensors[tensor].spec
+        layers.append(
+            Layer(op.index, op.name, tensor, spec, float_tensor, cloud_tensor, status, tuple(sorted(producers)))
+        )
+    paired = set(twins.values())
+    float_graph = float_edge.graph
+    float_only = sum(not paired & set(op.outputs) and not float_graph.is_folded(op) for op in float_graph.ops)
+    return Alignment(tuple(layers), float_only)
+
+
+def _pair_by_name(edge: EdgeModel, float_edge: EdgeModel) -> dict[int, int]:
+    """Returns edge tensor to float edge tensor: quantisation keeps the names of the tensors that ops compute."""
+    sides = edge.graph, float_edge.graph
+    by_name: dict[str, list[int]] = collections.defaultdict(list)
+    for op in sides[1].ops:
+        by_name[sides[1].tensors[op.outputs[0]].spec.name].append(op.outputs[0])
+    twins = dict(zip(sides[0].inputs, sides[1].inputs, strict=False))
+    float_outputs = float_edge.output_tensors()
+    outputs = {i: float_outputs[name] for name, i in edge.output_tensors().items() if name in float_outputs}
+    for op in sides[0].ops:
+        tensor = op.outputs[0]
+        spec = sides[0].tensors[tensor].spec
+        candidates = by_name.get(spec.name, [])
+        if tensor in outputs:
+            twins[tensor] = outputs[tensor]
+        elif candidates and sides[1].tensors[candidates[0]].spec.shape == spec.shape:
+            # Tensors of one name appear in the same order on both sides.
+            twins[tensor] = candidates.pop(0)
+        elif op.name in _REPRESENTATION_OPS and op.inputs[0] in twins:
+            twins[tensor] = twins[op.inputs[0]]
+    return twins
+
+
+def _align_to_cloud(
+    cloud: CloudModel, float_edge: EdgeModel, feeds: Sequence[Mapping[str, np.ndarray]]
+) -> tuple[dict[int, str], dict[int, Status]]:
+    """Returns float edge tensor to cloud tensor, and float edge tensor to status."""
+    nodes = {node.name: node for node in cloud.nodes() if node.type not in _NO_VALUE_NODES}
+    fetchable = [t.name for node in nodes.values() for t in node.outputs[:1] if t.dtype.name in _NUMERIC]
+    graph = float_edge.graph
+    claims: dict[int, str] = {}
+    agree: dict[int, bool] = {}
+    for feed in feeds:
+        outputs, values = cloud.infer(feed, fetchable)
+        values.update({cloud.output_tensors()[name]: value for name, value in outputs.items()})
+        float_edge.infer(feed)
+        if not claims:
+            claims = _claims(cloud, float_edge, nodes, {name: np.size(v) for name, v in values.items()})
+        for tensor, cloud_tensor in claims.items():
+            agree[tensor] = agree.get(tensor, True) and _same(float_edge.tensor(tensor), values[cloud_tensor])
+    last = {cloud_tensor: tensor for tensor, cloud_tensor in claims.items()}
+    status = {}
+    for op in graph.ops:
+        tensor = op.outputs[0]
+        if tensor not in claims:
+            status[tensor] = Status.INTERNAL if graph.is_folded(op) else Status.UNMATCHED
+        elif last[claims[tensor]] != tensor:
+            status[tensor] = Status.INTERNAL
+        else:
+            status[tensor] = Status.VERIFIED if agree[tensor] else Status.UNVERIFIED
+    kept = {t: c for t, c in claims.items() if status[t] in (Status.VERIFIED, Status.UNVERIFIED)}
+    return kept, status
+
+
+_NUMERIC = {"float16", "bfloat16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"}
+
+
+def _claims(
+    cloud: CloudModel, float_edge: EdgeModel, nodes: Mapping[str, Any], sizes: Mapping[str, int]
+) -> dict[int, str]:
+    """Returns float edge tensor to the cloud tensor that its name and size point at, in execution order."""
+    names: dict[str, list[str]] = collections.defaultdict(list)
+    for name in nodes:
+        for key in {name, re.sub(r"^(StatefulPartitionedCall(_\d+)?/)+", "", name)}:
+            names[key].append(name)
+    order = {name: i for i, name in enumerate(nodes)}
+    cloud_outputs = cloud.output_tensors()
+    outputs = {i: cloud_outputs[name] for name, i in float_edge.output_tensors().items() if name in cloud_outputs}
+    graph = float_edge.graph
+    claims: dict[int, str] = {}
+    for op in graph.ops:
+        tensor = op.outputs[0]
+        if tensor in outputs:
+            claims[tensor] = outputs[tensor]
+            continue
+        size = float_edge.tensor(tensor).size
+        parts = graph.tensors[tensor].spec.name.split(";")
+        found = [n for part in parts for n in _resolve(part, names) if sizes.get(f"{n}:0") == size]
+        if not found:
+            continue
+        node = max(found, key=order.__getitem__)
+        if _may_claim(op, nodes[node], graph):
+            claims[tensor] = f"{node}:0"
+    return claims
+
+
+def _resolve(part: str, names: Mapping[str, list[str]]) -> list[str]:
+    """Finds the nodes that a part of a tensor name means; the converter may have appended up to three digits."""
+    part = part.split(":")[0]
+    for digits in range(4):
+        stem = re.sub(rf"\d{{{digits}}}$", "", part) if digits else part
+        if digits and stem == part:
+            break
+        if stem in names:
+            return names[stem]
+    return []
+
+
+def _may_claim(op: Op, node: Any, graph: Graph) -> bool:
+    """A pure move may stand for a computing node only when it finishes an op that carries the same name."""
+    if op.name not in _MOVE_OPS or node.type in _MOVE_NODES:
+        return True
+    source: Op | None = op
+    for _ in range(3):
+        source = graph.producers.get(source.inputs[0]) if source else None
+        if source is None or source.name not in _MOVE_OPS:
+            break
+    if source is None:
+        return False
+    stem = re.sub(r"^(StatefulPartitionedCall(_\d+)?/)+", "", node.name)
+    parts = graph.tensors[source.outputs[0]].spec.name.split(";")
+    return any(stem in part or re.sub(r"\d+$", "", part) == re.sub(r"\d+$", "", stem) for part in parts)
+
+
+def _same(edge: np.ndarray, cloud: np.ndarray) -> bool:
+    if edge.size != cloud.size:
+        return False
+    left, right = edge.astype(np.float64).ravel(), cloud.astype(np.float64).ravel()
+    largest = np.abs(right).max(initial=0.0)
+    return bool(np.abs(left - right).max(initial=0.0) <= _TOLERANCE * largest + 1e-9)

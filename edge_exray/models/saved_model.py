@@ -1,0 +1,199 @@
+"""The cloud model: a SavedModel signature that can be run and looked inside."""
+
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edge_exray import errors
+from edge_exray.models.tensors import TensorSpec
+
+_PARSING_OPS = {"ParseExample", "ParseExampleV2", "ParseSingleExample", "ParseSequenceExample"}
+
+_DENSE_SIGNATURE_HELP = """add one to the trainer module:
+    @tf.function(input_signature=[tf.TensorSpec([None, ...], tf.float32, name="x")])
+    def serving_dense(x):
+        return {"outputs": model(x, training=False)}
+    tf.saved_model.save(module, path, signatures={..., "serving_dense": serving_dense})"""
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Loads a SavedModel with TensorFlow.
+
+    Raises:
+        ModelError: There is no readable SavedModel.
+    """
+    import tensorflow as tf
+
+    path = os.fspath(path)
+    if not tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
+        raise errors.ModelError(f"there is no SavedModel in {path}: it has no saved_model.pb")
+    try:
+        return tf.saved_model.load(path)
+    except (OSError, ValueError, tf.errors.OpError) as e:
+        raise errors.ModelError(f"the SavedModel in {path} does not load: {e}") from e
+
+
+def resolve_signature(loaded: Any, path: str, name: str | None = None) -> str:
+    """Chooses the signature whose inputs are dense tensors.
+
+    Args:
+        loaded: What `load` returned.
+        path: Where it came from, for messages.
+        name: The signature to use; None takes the only dense one.
+
+    Returns:
+        The name of a signature that a device can be given inputs for.
+
+    Raises:
+        ModelError: The signature is missing, parses serialized tf.Examples, or is not the only dense one.
+    """
+    available = sorted(loaded.signatures)
+    dense = [s for s in available if not _parses(loaded.signatures[s])]
+    if name is None:
+        if len(dense) == 1:
+            return dense[0]
+        if dense:
+            raise errors.ModelError(f"{path} has several dense signatures, {dense}: name the one that the device runs")
+        raise errors.ModelError(
+            f"{path} has no signature with dense inputs (only {available}), and a device cannot parse tf.Example: "
+            + _DENSE_SIGNATURE_HELP
+        )
+    if name not in available:
+        raise errors.ModelError(f"{path} has no signature {name!r}, only {available}")
+    if name not in dense:
+        choice = f"use {' or '.join(map(repr, dense))}" if dense else _DENSE_SIGNATURE_HELP
+        raise errors.ModelError(
+            f"signature {name!r} of {path} takes serialized tf.Examples, which a device cannot parse: {choice}"
+        )
+    return name
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of the graph and the variables of a SavedModel, in hexadecimal.
+
+    Assets and the host-dependent `fingerprint.pb` do not count: they do not change what the model computes.
+    """
+    digest = hashlib.sha256()
+    for file in _files(path):
+        digest.update(file.relative_to(path).as_posix().encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def size(path: str | os.PathLike[str]) -> int:
+    """Returns the size of the graph and the variables of a SavedModel in bytes."""
+    return sum(f.stat().st_size for f in _files(path))
+
+
+def describe(name: str, tensor: Any) -> TensorSpec:
+    """Describes a TensorFlow tensor or `tf.TensorSpec` under the name that the signature gives it."""
+    shape = () if tensor.shape.rank is None else tuple(-1 if d is None else int(d) for d in tensor.shape)
+    return TensorSpec(name, shape, np.dtype(tensor.dtype.as_numpy_dtype))
+
+
+class CloudModel:
+    """One signature of a SavedModel, frozen, of which any tensor can be fetched.
+
+    Args:
+        path: Directory of the SavedModel.
+        signature: Name of the signature; None takes the only one with dense inputs.
+        num_threads: Threads of one op; ops run one after the other.
+
+    Raises:
+        ModelError: See `load` and `resolve_signature`.
+
+    Attributes:
+        path, signature: Where it came from.
+        inputs, outputs: Signature name to description of the tensor.
+        graph_def: The frozen graph; control flow is kept as one op.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], signature: str | None = None, *, num_threads: int = 1) -> None:
+        import tensorflow as tf
+        from tensorflow.python.framework import convert_to_constants
+
+        self.path = os.fspath(path)
+        loaded = load(path)
+        self.signature = resolve_signature(loaded, self.path, signature)
+        function = loaded.signatures[self.signature]
+        frozen = convert_to_constants.convert_variables_to_constants_v2(function, lower_control_flow=False)
+        self.graph_def = frozen.graph.as_graph_def()
+        # Names of the signature in the order of the graph's tensors: tf.nest flattens dictionaries by key.
+        input_names = sorted(function.structured_input_signature[1])
+        output_names = sorted(function.structured_outputs)
+        self._input_tensors = dict(zip(input_names, [t.name for t in frozen.inputs], strict=True))
+        self._output_tensors = dict(zip(output_names, [t.name for t in frozen.outputs], strict=True))
+        self.inputs = {n: describe(n, t) for n, t in zip(input_names, frozen.inputs, strict=True)}
+        self.outputs = {n: describe(n, t) for n, t in zip(output_names, frozen.outputs, strict=True)}
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.graph_util.import_graph_def(self.graph_def, name="")
+        self._graph = graph
+        self._session = tf.compat.v1.Session(graph=graph, config=_session_config(num_threads))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """See the function `fingerprint`."""
+        return fingerprint(self.path)
+
+    def output_tensors(self) -> dict[str, str]:
+        """Returns output name to the name of its tensor in the frozen graph."""
+        return dict(self._output_tensors)
+
+    def nodes(self) -> list[Any]:
+        """Returns the operations of the frozen graph in topological order (TensorFlow's `Operation`)."""
+        return self._graph.get_operations()
+
+    def infer(
+        self, feed: Mapping[str, np.ndarray], tensors: Sequence[str] = ()
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Runs the model once.
+
+        Args:
+            feed: Input name to array with batch axis.
+            tensors: Names of tensors of the frozen graph (`"node:0"`) to fetch as well.
+
+        Returns:
+            Output name to array, and tensor name to array.
+
+        Raises:
+            DataError: The feed does not fit the inputs.
+            ModelError: An op failed.
+        """
+        import tensorflow as tf
+
+        if set(feed) != set(self.inputs):
+            raise errors.DataError(f"{self.path} has the inputs {sorted(self.inputs)}, was given {sorted(feed)}")
+        wanted = {"outputs": self._output_tensors, "tensors": {t: t for t in tensors}}
+        try:
+            fetched = self._session.run(wanted, {self._input_tensors[k]: v for k, v in feed.items()})
+        except (tf.errors.OpError, ValueError) as e:
+            raise errors.ModelError(f"{self.path} failed while running: {e}") from e
+        return fetched["outputs"], fetched["tensors"]
+
+
+def _parses(function: Any) -> bool:
+    graph_def = function.graph.as_graph_def()
+    ops = {n.op for n in graph_def.node}
+    ops.update(n.op for f in graph_def.library.function for n in f.node_def)
+    return bool(ops & _PARSING_OPS)
+
+
+def _files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
+    root = pathlib.Path(path)
+    return [root / "saved_model.pb", *sorted((root / "variables").glob("*"))]
+
+
+def _session_config(num_threads: int) -> Any:
+    import tensorflow as tf
+
+    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=num_threads, inter_op_parallelism_threads=1)
+    # Grappler would fuse and rename the very tensors that are fetched.
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    config.graph_options.optimizer_options.opt_level = tf.compat.v1.OptimizerOptions.L0
+    return config

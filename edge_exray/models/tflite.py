@@ -1,0 +1,215 @@
+"""The edge model: a .tflite that can be run and looked inside."""
+
+import functools
+import hashlib
+import os
+import pathlib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import interpreter as litert
+
+from edge_exray import errors
+from edge_exray.models import graph as graphs
+from edge_exray.models.tensors import Quantization, TensorSpec
+
+# What production, built-in and reference mean to LiteRT's interpreter.
+KERNELS = {
+    "xnnpack": litert.OpResolverType.BUILTIN,
+    "builtin": litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    "reference": litert.OpResolverType.BUILTIN_REF,
+}
+
+
+class EdgeModel:
+    """A .tflite on one set of kernels.
+
+    Args:
+        model: Path of the file, or its bytes.
+        kernels: `"xnnpack"` (production), `"builtin"` (no delegate) or `"reference"`.
+        num_threads: Threads of the interpreter.
+        preserve_tensors: Keeps every intermediate tensor readable after `infer`; without it most of them are
+            overwritten and `layer` refuses.
+        signature: Name of the signature whose input and output names to use; may be left out when the model has
+            at most one. A model without signatures goes by its tensor names.
+        delegates: Extra delegates for the interpreter.
+
+    Raises:
+        ModelError: The file is missing or damaged, holds an op that this runtime cannot run, or lacks the
+            signature.
+
+    Attributes:
+        path: Where the model came from.
+        content: The bytes of the file.
+        inputs, outputs: Signature name to description of the tensor.
+        interpreter: The LiteRT interpreter.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        kernels: str = "xnnpack",
+        num_threads: int = 1,
+        preserve_tensors: bool = False,
+        signature: str | None = None,
+        delegates: Sequence[Any] = (),
+    ) -> None:
+        if kernels not in KERNELS:
+            raise errors.ModelError(f"unknown kernels {kernels!r}: choose from {', '.join(KERNELS)}")
+        self.path = "<bytes>" if isinstance(model, bytes) else os.fspath(model)
+        self.content = model if isinstance(model, bytes) else _read(self.path)
+        if self.content[4:8] != b"TFL3":
+            raise errors.ModelError(f"{self.path} is not a .tflite file: it lacks the identifier TFL3; convert it first")
+        self._preserves = preserve_tensors
+        try:
+            with warnings.catch_warnings():
+                # LiteRT warns that preserving tensors is meant for debugging: that is what it is used for here.
+                warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors", category=UserWarning)
+                self.interpreter = litert.Interpreter(
+                    model_content=self.content,
+                    experimental_op_resolver_type=KERNELS[kernels],
+                    experimental_preserve_all_tensors=preserve_tensors,
+                    experimental_delegates=list(delegates) or None,
+                    num_threads=num_threads,
+                )
+            self.interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as e:
+            raise errors.ModelError(f"{self.path} does not load in LiteRT: {_first_line(e)}") from e
+        self._input_index, self._output_index = self._names(signature)
+        self.inputs = {name: self._spec(name, i) for name, i in self._input_index.items()}
+        self.outputs = {name: self._spec(name, i) for name, i in self._output_index.items()}
+
+    @functools.cached_property
+    def graph(self) -> graphs.Graph:
+        """The static graph of subgraph 0."""
+        return graphs.read_graph(self.content)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file, in hexadecimal."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def output_tensors(self) -> dict[str, int]:
+        """Returns output name to tensor index."""
+        return dict(self._output_index)
+
+    def infer(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs the model once.
+
+        Args:
+            feed: Input name to array with batch axis. Real values for a quantised input are rounded and clipped
+                here; an array of the input's own integer dtype is taken as stored values.
+
+        Returns:
+            Output name to array; quantised outputs are dequantised to float32.
+
+        Raises:
+            DataError: Names, shapes or dtypes do not fit the model.
+            ModelError: A kernel failed.
+        """
+        self.set_inputs(feed)
+        try:
+            self.interpreter.invoke()
+        except (ValueError, RuntimeError) as e:
+            raise errors.ModelError(f"{self.path} failed while running: {_first_line(e)}") from e
+        return {
+            name: self.outputs[name].real(self.interpreter.get_tensor(i)) for name, i in self._output_index.items()
+        }
+
+    def set_inputs(self, feed: Mapping[str, np.ndarray]) -> None:
+        """Puts a feed in place and allocates tensors anew when its shapes are others than before; see `infer`."""
+        if set(feed) != set(self.inputs):
+            raise errors.DataError(
+                f"{self.path} has the inputs {sorted(self.inputs)}, was given {sorted(feed)}: "
+                "edge and cloud inputs are paired by name"
+            )
+        stored = {name: self._stored(name, value) for name, value in feed.items()}
+        try:
+            self._resize(stored)
+            for name, value in stored.items():
+                self.interpreter.set_tensor(self._input_index[name], value)
+        except (ValueError, RuntimeError) as e:
+            raise errors.ModelError(f"{self.path} does not take these inputs: {_first_line(e)}") from e
+
+    def tensor(self, index: int) -> np.ndarray:
+        """Returns the stored values of a tensor after the last `infer`, as a view.
+
+        The view must be dropped before the next `infer`: LiteRT refuses to run while one is alive.
+
+        Raises:
+            ModelError: The model was opened without `preserve_tensors`.
+        """
+        if not self._preserves:
+            raise errors.ModelError(f"{self.path} was opened without preserve_tensors: its layers are not kept")
+        return self.interpreter.tensor(index)()
+
+    def _names(self, signature: str | None) -> tuple[dict[str, int], dict[str, int]]:
+        signatures = self.interpreter._get_full_signature_list()
+        if signature is not None and signatures and signature not in signatures:
+            if len(signatures) > 1:
+                raise errors.ModelError(f"{self.path} has no signature {signature!r}, only {sorted(signatures)}")
+            signature = None  # the converter may rename the only one
+        if signature is None and len(signatures) > 1:
+            raise errors.ModelError(f"{self.path} has several signatures, {sorted(signatures)}: name one")
+        if signatures:
+            chosen = signatures[signature or next(iter(signatures))]
+            return dict(chosen["inputs"]), dict(chosen["outputs"])
+        return (
+            {d["name"]: d["index"] for d in self.interpreter.get_input_details()},
+            {d["name"]: d["index"] for d in self.interpreter.get_output_details()},
+        )
+
+    def _spec(self, name: str, index: int) -> TensorSpec:
+        details = next(d for d in self.interpreter.get_tensor_details() if d["index"] == index)
+        parameters = details["quantization_parameters"]
+        quantization = None
+        if len(parameters["scales"]):
+            quantization = Quantization(
+                tuple(map(float, parameters["scales"])),
+                tuple(map(int, parameters["zero_points"])),
+                int(parameters["quantized_dimension"]),
+            )
+        shape = details["shape_signature"] if len(details["shape_signature"]) else details["shape"]
+        return TensorSpec(name, tuple(map(int, shape)), np.dtype(details["dtype"]), quantization)
+
+    def _stored(self, name: str, value: np.ndarray) -> np.ndarray:
+        spec = self.inputs[name]
+        if value.dtype == spec.dtype:
+            return value
+        if spec.quantization and value.dtype.kind == "f":
+            return spec.quantization.quantize(value, spec.dtype)
+        if not np.can_cast(value.dtype, spec.dtype, "same_kind"):
+            raise errors.DataError(f"input {name} of {self.path} needs {spec.dtype}, was given {value.dtype}")
+        return value.astype(spec.dtype)
+
+    def _resize(self, stored: Mapping[str, np.ndarray]) -> None:
+        current = {d["index"]: tuple(d["shape"]) for d in self.interpreter.get_input_details()}
+        changed = False
+        for name, value in stored.items():
+            index = self._input_index[name]
+            if current[index] == value.shape:
+                continue
+            wanted = self.inputs[name].shape
+            fits = len(wanted) == value.ndim and all(w in (-1, g) for w, g in zip(wanted, value.shape, strict=True))
+            if not fits:
+                raise errors.DataError(
+                    f"input {name} of {self.path} needs shape {list(wanted)}, was given {list(value.shape)}"
+                )
+            self.interpreter.resize_tensor_input(index, value.shape)
+            changed = True
+        if changed:
+            self.interpreter.allocate_tensors()
+
+
+def _read(path: str) -> bytes:
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as e:
+        raise errors.ModelError(f"cannot read the edge model {path}: {e.strerror}") from e
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

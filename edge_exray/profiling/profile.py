@@ -1,0 +1,161 @@
+"""The kernel profile: what the models cost, and whether the budgets are kept."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edge_exray import errors, files, schemas
+from edge_exray.diagnosis.report import CheckResult, Verdict
+from edge_exray.profiling import budget, profiler
+from edge_exray.profiling.feeds import Feed
+from edge_exray.profiling.spec import ProfileSpec
+from edge_exray.replay import environment
+
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelProfile:
+    """Outcome of profiling; `bool(profile)` is true only when the verdict is `passed`.
+
+    The JSON form is described by `schemas/kernel_profile.schema.json`.
+
+    Attributes:
+        verdict: `failed` when a budget is exceeded, `inconclusive` when one cannot be decided.
+        summary: One sentence for people.
+        checks: One for each budget that is set.
+        models: One for each model, the edge model first.
+        environment: Versions and machine facts.
+    """
+
+    verdict: Verdict
+    summary: str
+    checks: list[CheckResult]
+    models: list[profiler.ModelProfile]
+    environment: dict[str, Any]
+
+    def __bool__(self) -> bool:
+        return self.verdict is Verdict.PASSED
+
+    @property
+    def failed_checks(self) -> list[CheckResult]:
+        """The checks whose budget is exceeded."""
+        return [check for check in self.checks if check.verdict is Verdict.FAILED]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON document."""
+        return {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+
+    def to_json(self) -> str:
+        """Returns the JSON text of `to_dict`, checked against the schema."""
+        # Through JSON first: the schema knows texts and arrays, not enums and tuples.
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        schemas.check(json.loads(text), "kernel_profile", errors.ArtifactError)
+        return text
+
+    @classmethod
+    def from_json(cls, text: str) -> "KernelProfile":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ArtifactError: The text is no JSON or does not fit the schema.
+        """
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as e:
+            raise errors.ArtifactError(f"the kernel profile is not valid JSON: {e}") from e
+        schemas.check(document, "kernel_profile", errors.ArtifactError)
+        return cls(
+            verdict=Verdict(document["verdict"]),
+            summary=document["summary"],
+            checks=[CheckResult(**{**c, "verdict": Verdict(c["verdict"])}) for c in document["checks"]],
+            models=[_model(m) for m in document["models"]],
+            environment=document["environment"],
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "KernelProfile":
+        """Reads a `profile.json`.
+
+        Raises:
+            ArtifactError: The file is missing or damaged.
+        """
+        try:
+            text = pathlib.Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise errors.ArtifactError(f"{os.fspath(path)} is not a readable kernel profile: {e}") from e
+        return cls.from_json(text)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a `profile.json`, whole or not at all."""
+        files.write_atomically(path, self.to_json().encode())
+
+
+def profile(
+    models: Mapping[str, str | os.PathLike[str]],
+    spec: ProfileSpec | None = None,
+    feeds: Sequence[Feed] | None = None,
+) -> KernelProfile:
+    """Profiles models on this machine and checks the edge model's budgets.
+
+    Args:
+        models: Role to path of a .tflite. The role `edge` is the model that the budgets are for, `float_edge` the
+            one that `max_latency_ratio_to_float` compares it with; others are only profiled.
+        spec: Budgets and conditions; None sets no budget.
+        feeds: Inputs with batch axis, real values for quantised inputs; None makes random ones.
+
+    Raises:
+        ProfilingError: There is no model with the role `edge`, or a model cannot be timed.
+        ModelError: A model does not load or run.
+        DataError: The feeds do not fit a model.
+    """
+    if budget.EDGE not in models:
+        raise errors.ProfilingError(
+            f"no model has the role {budget.EDGE!r}, only {sorted(models)}: name the edge model so"
+        )
+    spec = spec or ProfileSpec()
+    profiles = [
+        profiler.profile_model(
+            models[role],
+            role=role,
+            feeds=feeds,
+            kernels=spec.kernels,
+            num_threads=spec.num_threads,
+            runs=spec.runs,
+            warmup_runs=spec.warmup_runs,
+        )
+        for role in sorted(models, key=lambda role: role != budget.EDGE)
+    ]
+    checks = budget.check_budgets(profiles, spec)
+    verdict = _verdict(checks)
+    return KernelProfile(verdict, _summary(profiles[0], checks, verdict), checks, profiles, environment.describe())
+
+
+def _verdict(checks: Sequence[CheckResult]) -> Verdict:
+    for verdict in (Verdict.FAILED, Verdict.INCONCLUSIVE):
+        if any(check.verdict is verdict for check in checks):
+            return verdict
+    return Verdict.PASSED
+
+
+def _summary(edge: profiler.ModelProfile, checks: Sequence[CheckResult], verdict: Verdict) -> str:
+    if verdict is not Verdict.PASSED:
+        return "; ".join(check.message for check in checks if check.verdict is verdict)
+    kept = f"keeps all of its {len(checks)} budgets" if len(checks) > 1 else "keeps its budget"
+    return (
+        f"The edge model {kept if checks else 'has no budget to keep'}: p50 latency {edge.latency_ms.p50:.4g} ms, "
+        f"{edge.bytes:,} bytes"
+    )
+
+
+def _model(document: dict[str, Any]) -> profiler.ModelProfile:
+    return profiler.ModelProfile(
+        **{
+            **document,
+            "latency_ms": profiler.Latency(**document["latency_ms"]),
+            "ops": [profiler.OpTime(**op) for op in document["ops"]],
+        }
+    )

@@ -1,0 +1,205 @@
+"""Runs cloud, float edge and edge model on a frame and compares them, leg by leg and layer by layer."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edge_exray import errors
+from edge_exray.drift.statistics import DriftStatistics
+from edge_exray.frames.functions import Frame, Inputs
+from edge_exray.models.alignment import Alignment, align
+from edge_exray.models.saved_model import CloudModel
+from edge_exray.models.tensors import TensorSpec
+from edge_exray.models.tflite import EdgeModel
+from edge_exray.replay.statistics import ALL_FRAMES, Key, ReplayStatistics
+
+ALIGNMENT_FRAMES = 2
+"""Frames on which the pairing of layers is confirmed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What both sides answered on one frame.
+
+    Attributes:
+        frame: The frame; its inputs are dropped.
+        cloud: Output name to array with batch axis: the cloud model on the reference inputs.
+        edge: The same of the edge model on the edge inputs: what a user of the app sees.
+        nrmse: Output name to normalised RMSE between the two, see `DriftStatistics.nrmse`.
+    """
+
+    frame: Frame
+    cloud: Inputs
+    edge: Inputs
+    nrmse: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelPaths:
+    """The three models of a replay; they are opened anew in each process.
+
+    Attributes:
+        cloud: Directory of the SavedModel.
+        float_edge: Path of the float .tflite.
+        edge: Path of the .tflite that ships.
+        signature: Name of the cloud signature; None takes the only one with dense inputs.
+    """
+
+    cloud: str
+    float_edge: str
+    edge: str
+    signature: str | None = None
+
+
+class Replayer:
+    """Replays frames through the three models and gathers statistics.
+
+    Three legs run, each with one cause: *conversion* (cloud against float edge model), *quantization* (float edge
+    against edge model), both on the reference inputs, and *preprocessing* (reference against edge inputs, and what
+    that does to the outputs of the edge model).
+
+    Args:
+        paths: The models.
+
+    Raises:
+        ModelError: A model does not load, or inputs or outputs of the models do not pair by name.
+    """
+
+    def __init__(self, paths: ModelPaths) -> None:
+        self.cloud = CloudModel(paths.cloud, paths.signature)
+        self.float_edge = EdgeModel(paths.float_edge, preserve_tensors=True, signature=self.cloud.signature)
+        self.edge = EdgeModel(paths.edge, preserve_tensors=True, signature=self.cloud.signature)
+        _require_same_interface(self.cloud, self.edge)
+        self.alignment: Alignment | None = None
+        self.is_quantized = self.edge.content != self.float_edge.content
+
+    def align(self, frames: Sequence[Frame]) -> Alignment:
+        """Pairs the layers of the models, confirmed on the reference inputs of some frames."""
+        self.alignment = align(self.cloud, self.float_edge, self.edge, [frame.reference for frame in frames])
+        return self.alignment
+
+    def input_ranges(self) -> dict[str, tuple[float, float]]:
+        """Returns the name of each quantised edge input and the values that it can represent."""
+        specs = self.edge.inputs.items()
+        return {name: spec.quantization.range(spec.dtype) for name, spec in specs if _is_narrow(spec) and spec.quantization}
+
+    def replay(self, frame: Frame, statistics: ReplayStatistics) -> Prediction:
+        """Runs one frame through all models.
+
+        Args:
+            frame: The frame.
+            statistics: What is learned is added here.
+
+        Returns:
+            The outputs of both sides.
+
+        Raises:
+            ValueError: `alignment` was neither set nor made.
+        """
+        if self.alignment is None:
+            raise ValueError("align() comes before replay()")
+        slices = [ALL_FRAMES, *(f"{key}:{value}" for key, value in frame.slices.items())]
+        cloud_tensors = sorted({layer.cloud_tensor for layer in self.alignment.layers if layer.cloud_tensor})
+        cloud_outputs, cloud_values = self.cloud.infer(frame.reference, cloud_tensors)
+        float_outputs = self.float_edge.infer(frame.reference)
+        quantized_outputs = self.edge.infer(frame.reference) if self.is_quantized else float_outputs
+        self._compare_layers(statistics, slices, cloud_values)
+        self._compare_inputs(statistics, slices, frame)
+        edge_outputs = quantized_outputs if frame.edge is frame.reference else self.edge.infer(frame.edge)
+        legs = {
+            "conversion": (cloud_outputs, float_outputs),
+            "preprocessing": (quantized_outputs, edge_outputs),
+        }
+        if self.is_quantized:
+            legs["quantization"] = (float_outputs, quantized_outputs)
+        for leg, (reference, edge) in legs.items():
+            for name in self.edge.outputs:
+                for part in slices:
+                    statistics.at(Key(leg, part, "output", name)).update(reference[name], edge[name])
+        nrmse = {}
+        for name in self.edge.outputs:
+            drift = DriftStatistics()
+            drift.update(cloud_outputs[name], edge_outputs[name])
+            nrmse[name] = drift.nrmse
+        return Prediction(dataclasses.replace(frame, reference={}, edge={}), cloud_outputs, edge_outputs, nrmse)
+
+    def _compare_layers(
+        self, statistics: ReplayStatistics, slices: Sequence[str], cloud_values: Mapping[str, np.ndarray]
+    ) -> None:
+        assert self.alignment is not None
+        for layer in self.alignment.layers:
+            if layer.float_tensor is None:
+                continue
+            # Copies, because LiteRT refuses to run again while a view of its memory is alive.
+            float_value = self.float_edge.tensor(layer.float_tensor).copy()
+            if layer.cloud_tensor:
+                for part in slices:
+                    key = Key("conversion", part, "layer", str(layer.index))
+                    statistics.at(key).update(cloud_values[layer.cloud_tensor], float_value)
+            if self.is_quantized:
+                edge_value = self.edge.tensor(layer.tensor).copy()
+                for part in slices:
+                    key = Key("quantization", part, "layer", str(layer.index))
+                    statistics.at(key).update(float_value, edge_value, layer.spec)
+
+    def _compare_inputs(self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame) -> None:
+        for name, spec in self.edge.inputs.items():
+            edge = frame.edge[name]
+            real = spec.real(edge) if edge.dtype == spec.dtype and spec.quantization else edge
+            for part in slices:
+                channels = statistics.at(Key("preprocessing", part, "input", name))
+                channels.update(frame.reference[name], real, _representable(spec))
+
+
+def describe_models(paths: ModelPaths, replayer: Replayer) -> dict[str, Any]:
+    """Returns the `models` section of `schemas/report.schema.json`."""
+    from edge_exray.models import saved_model
+
+    cloud = replayer.cloud
+    return {
+        "cloud": {
+            "path": paths.cloud,
+            "fingerprint": cloud.fingerprint,
+            "bytes": saved_model.size(paths.cloud),
+            "signature": cloud.signature,
+        },
+        "float_edge": _describe_edge(replayer.float_edge),
+        "edge": _describe_edge(replayer.edge),
+    }
+
+
+def _describe_edge(model: EdgeModel) -> dict[str, Any]:
+    return {"path": model.path, "fingerprint": model.fingerprint, "bytes": len(model.content)}
+
+
+def _representable(spec: TensorSpec) -> tuple[float, float] | None:
+    if not spec.quantization or not _is_narrow(spec):
+        return None
+    low, high = spec.quantization.range(spec.dtype)
+    half_step = max(spec.quantization.scale) / 2
+    return low - half_step, high + half_step
+
+
+def _is_narrow(spec: TensorSpec) -> bool:
+    """True for 8 and 16 bit integers; wider quantised tensors hold accumulators and are never clipped."""
+    return spec.quantization is not None and spec.dtype.itemsize <= 2
+
+
+def _require_same_interface(cloud: CloudModel, edge: EdgeModel) -> None:
+    for what in ("inputs", "outputs"):
+        left, right = getattr(cloud, what), getattr(edge, what)
+        if set(left) != set(right):
+            raise errors.ModelError(
+                f"{what} are paired by name: cloud signature {cloud.signature!r} of {cloud.path} has {sorted(left)}, "
+                f"edge model {edge.path} has {sorted(right)}; convert the edge model from this signature"
+            )
+        for name, spec in left.items():
+            other = right[name].shape
+            differ = any(a != b for a, b in zip(spec.shape[1:], other[1:], strict=False) if -1 not in (a, b))
+            if spec.shape and (len(spec.shape) != len(other) or differ):
+                raise errors.ModelError(
+                    f"{what[:-1]} {name} has shape {list(spec.shape)} in {cloud.path} and {list(other)} in {edge.path}: "
+                    "these are not two versions of one model"
+                )

@@ -1,0 +1,191 @@
+"""The stored result of a replay: a directory that parallel workers can write their parts of."""
+
+import dataclasses
+import functools
+import gzip
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from edge_exray import errors
+from edge_exray.frames import examples
+from edge_exray.models.alignment import Alignment
+from edge_exray.replay import environment
+from edge_exray.replay.replayer import Prediction
+from edge_exray.replay.statistics import Key, ReplayStatistics, Statistic, from_line, to_line
+
+FORMAT_VERSION = 1
+SUMMARY = "replay.json"
+ALIGNMENT = "alignment.json"
+STATISTICS = "layers"
+PREDICTIONS = "predictions"
+FRAMES = "frames"
+
+FRAME_ID, LABEL = "frame_id", "label"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayResult:
+    """A replay that was stored in a directory.
+
+    The directory holds `replay.json` (models, interface, environment), `alignment.json`, `layers/` (one line of
+    JSON for each statistic), `predictions/` (TFRecords of tf.Examples, which TFMA reads) and `frames/` (drift of
+    the outputs, one line a frame).
+    """
+
+    directory: pathlib.Path
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str]) -> "ReplayResult":
+        """Opens a stored replay.
+
+        Raises:
+            ArtifactError: There is none, or it is of another format version.
+        """
+        result = cls(pathlib.Path(directory))
+        found = result.summary.get("format_version")
+        if found != FORMAT_VERSION:
+            raise errors.ArtifactError(
+                f"{directory} holds a replay of format {found}, this version reads {FORMAT_VERSION}: replay again"
+            )
+        return result
+
+    @functools.cached_property
+    def summary(self) -> dict[str, Any]:
+        """The content of `replay.json`."""
+        return _read_json(self.directory / SUMMARY)
+
+    @functools.cached_property
+    def alignment(self) -> Alignment:
+        """How the layers are paired."""
+        return Alignment.from_dict(_read_json(self.directory / ALIGNMENT))
+
+    @functools.cached_property
+    def statistics(self) -> ReplayStatistics:
+        """All statistics, merged over the parts."""
+        merged = ReplayStatistics()
+        for line in _lines(self.directory / STATISTICS):
+            key, statistic = from_line(line)
+            merged.at(key).merge(statistic)
+        return merged
+
+    def statistic(self, leg: str, kind: str, item: str, part: str = "") -> Statistic | None:
+        """Returns one statistic, or None when that leg did not see that item."""
+        return self.statistics.by_key.get(Key(leg, part, kind, item))
+
+    def prediction_files(self) -> list[str]:
+        """Returns the TFRecord files of the predictions."""
+        return sorted(str(p) for p in (self.directory / PREDICTIONS).glob("*.gz"))
+
+    def predictions(self) -> Iterator[examples.Example]:
+        """Yields a prediction a frame: `frame_id`, `label` (when known), slice features, `cloud/<output>` and
+        `edge/<output>` as flat float32 arrays."""
+        yield from examples.read_tfrecords(self.prediction_files())
+
+
+def summarize(
+    models: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    input_ranges: Mapping[str, Any],
+    legs: Mapping[str, str],
+) -> dict[str, Any]:
+    """Returns the content of `replay.json`.
+
+    Args:
+        models: What `describe_models` returns.
+        outputs: Output name to its shape, with batch axis.
+        input_ranges: Name of each quantised edge input to the smallest and largest value that it can represent.
+        legs: Leg to a sentence that tells what was compared, or why not.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "models": dict(models),
+        "outputs": dict(outputs),
+        "input_ranges": dict(input_ranges),
+        "legs": dict(legs),
+        "environment": environment.describe(),
+    }
+
+
+def prediction_record(prediction: Prediction) -> bytes:
+    """Returns the serialized tf.Example of a prediction, see `ReplayResult.predictions`."""
+    import tensorflow as tf
+
+    def floats(array: np.ndarray) -> Any:
+        return tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(array).astype(np.float32)))
+
+    def text(value: str) -> Any:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
+
+    frame = prediction.frame
+    features = {FRAME_ID: text(frame.id), **{key: text(value) for key, value in frame.slices.items()}}
+    if frame.label is not None:
+        features[LABEL] = tf.train.Feature(int64_list=tf.train.Int64List(value=[frame.label]))
+    for side, outputs in (("cloud", prediction.cloud), ("edge", prediction.edge)):
+        features.update({f"{side}/{name}": floats(value) for name, value in outputs.items()})
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
+
+
+def frame_line(prediction: Prediction) -> str:
+    """Returns the line of JSON that `frames/` keeps of a prediction."""
+    nrmse = {name: value if np.isfinite(value) else None for name, value in prediction.nrmse.items()}
+    return json.dumps({"id": prediction.frame.id, "label": prediction.frame.label, "nrmse": nrmse})
+
+
+def write_head(directory: pathlib.Path, summary: Mapping[str, Any], alignment: Alignment) -> None:
+    """Writes the parts of a result that exist once."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / ALIGNMENT).write_text(json.dumps(alignment.to_dict()), "utf-8")
+    (directory / SUMMARY).write_text(json.dumps(summary, indent=1), "utf-8")
+
+
+def write(
+    directory: str | os.PathLike[str],
+    summary: Mapping[str, Any],
+    alignment: Alignment,
+    statistics: ReplayStatistics,
+    predictions: Iterable[Prediction],
+) -> ReplayResult:
+    """Writes a whole result; the directory appears at once or not at all, replacing an earlier result.
+
+    `predictions` may be a generator that fills `statistics` while it is read.
+    """
+    import tensorflow as tf
+
+    target = pathlib.Path(directory)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
+        new = pathlib.Path(temporary) / "result"
+        for part in (STATISTICS, PREDICTIONS, FRAMES):
+            (new / part).mkdir(parents=True)
+        records = tf.io.TFRecordWriter(str(new / PREDICTIONS / "part-00000.gz"), "GZIP")
+        with records, gzip.open(new / FRAMES / "part-00000.jsonl.gz", "wt", encoding="utf-8") as lines:
+            for prediction in predictions:
+                records.write(prediction_record(prediction))
+                lines.write(frame_line(prediction) + "\n")
+        with gzip.open(new / STATISTICS / "part-00000.jsonl.gz", "wt", encoding="utf-8") as lines:
+            lines.writelines(to_line(*item) + "\n" for item in statistics.by_key.items())
+        write_head(new, summary, alignment)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(new, target)
+    return ReplayResult.open(target)
+
+
+def _lines(directory: pathlib.Path) -> Iterator[str]:
+    for file in sorted(directory.glob("*.jsonl.gz")):
+        with gzip.open(file, "rt", encoding="utf-8") as lines:
+            yield from lines
+
+
+def _read_json(path: pathlib.Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, json.JSONDecodeError) as e:
+        raise errors.ArtifactError(f"{path.parent} holds no complete replay ({path.name}: {e}): replay again") from e

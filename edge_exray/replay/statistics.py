@@ -1,0 +1,80 @@
+"""All statistics of a replay, keyed so that parts of a run can be merged."""
+
+import dataclasses
+import json
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edge_exray.drift.channels import ChannelStatistics
+from edge_exray.drift.statistics import DriftStatistics
+
+ALL_FRAMES = ""
+"""The slice that every frame belongs to."""
+
+
+class Key(NamedTuple):
+    """What a statistic is about.
+
+    Attributes:
+        leg: `"conversion"`, `"quantization"` or `"preprocessing"`.
+        slice: `ALL_FRAMES` or `"feature:value"`.
+        kind: `"layer"`, `"output"` or `"input"`.
+        item: Index of the edge op, or name of the output or input.
+    """
+
+    leg: str
+    slice: str
+    kind: str
+    item: str
+
+
+Statistic = DriftStatistics | ChannelStatistics
+
+
+@dataclasses.dataclass
+class ReplayStatistics:
+    """Statistics by key; inputs of the preprocessing leg have `ChannelStatistics`, all else `DriftStatistics`."""
+
+    by_key: dict[Key, Statistic] = dataclasses.field(default_factory=dict)
+
+    def at(self, key: Key) -> Any:
+        """Returns the statistic of a key; a new empty one when the key is new."""
+        if key not in self.by_key:
+            self.by_key[key] = ChannelStatistics() if key.kind == "input" else DriftStatistics()
+        return self.by_key[key]
+
+    def merge(self, other: "ReplayStatistics") -> None:
+        """Adds the frames that `other` has seen."""
+        for key, statistic in other.by_key.items():
+            self.at(key).merge(statistic)
+
+
+def to_line(key: Key, statistic: Statistic) -> str:
+    """Returns one line of JSON; infinite extremes of an empty statistic are null."""
+    fields = {name: _plain(value) for name, value in vars(statistic).items()}
+    return json.dumps({"key": list(key), "fields": fields})
+
+
+def from_line(line: str) -> tuple[Key, Statistic]:
+    """Reads what `to_line` wrote."""
+    document = json.loads(line)
+    key = Key(*document["key"])
+    statistic: Statistic = ChannelStatistics() if key.kind == "input" else DriftStatistics()
+    for name, value in document["fields"].items():
+        empty = getattr(statistic, name)
+        if isinstance(value, list):
+            array = np.array([np.nan if v is None else v for v in value], np.float64)
+            setattr(statistic, name, np.where(np.isnan(array), empty, array) if name.endswith("_range") else array)
+        else:
+            setattr(statistic, name, empty if value is None else value)
+    return key, statistic
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,32 @@
+"""Writes the files of a report."""
+
+import os
+import pathlib
+
+from edge_exray.diagnosis.report import Report
+from edge_exray.files import write_atomically
+from edge_exray.reporting import html, junit
+
+
+def write_report(report: Report, directory: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes `report.json`, `report.html` and `junit.xml`, and creates the directory if need be.
+
+    All texts are made before the first file is written, and each file appears whole or not at all.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        ExrayError: The packages of the `[report]` extra are missing.
+        ArtifactError: The report does not fit its schema.
+    """
+    texts = {
+        "report.json": report.to_json(),
+        "junit.xml": junit.render_junit(report),
+        "report.html": html.render_html(report),
+    }
+    folder = pathlib.Path(directory)
+    for name, text in texts.items():
+        # A name read from a model file may hold a lone surrogate, which UTF-8 cannot.
+        write_atomically(folder / name, text.encode("utf-8", errors="backslashreplace"))
+    return folder / "report.html"

@@ -1,0 +1,170 @@
+"""The demo: a healthy model is pushed, and the same model behind an app with a bug is not.
+
+`python -m edge_exray.pipelines.demo [--root DIR]`; exit status 0 when both went as expected, else 1.
+"""
+
+import argparse
+import collections
+import dataclasses
+import pathlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import rich.box
+import rich.console
+import rich.markup
+import rich.table
+
+from edge_exray.pipelines import run_record, tiles
+from edge_exray.reporting import formats
+
+_COMPONENT = re.compile(r"Component (\S+) is (running|finished)\.")
+_CACHED = re.compile(r"cached execution \d+ is used")
+_TAIL_LINES = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """One run of the pipeline.
+
+    Attributes:
+        name: Heads its column of the table and names its log.
+        story: What the app does.
+        arguments: Further arguments of the local runner.
+        to_be_pushed: The expected outcome.
+    """
+
+    name: str
+    story: str
+    arguments: tuple[str, ...]
+    to_be_pushed: bool
+
+
+SCENARIOS = (
+    Scenario("healthy", "the app feeds what training fed", (), True),
+    Scenario("bgr", "the app feeds BGR", ("--app-module-path", "edge_exray.pipelines.faults.bgr"), False),
+)
+
+
+class StepError(Exception):
+    """A child process ended with an error; its output is in the log."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs all scenarios, prints the table and returns the exit status."""
+    parser = argparse.ArgumentParser(description="Push a healthy edge model, block one behind a buggy app.")
+    parser.add_argument("--root", default="demo-run", help="folder of everything it writes (default: %(default)s)")
+    layout = run_record.Layout(pathlib.Path(parser.parse_args(argv).root).resolve())
+    console = rich.console.Console(highlight=False)
+    layout.logs.mkdir(parents=True, exist_ok=True)
+    console.print(f"Writing to {layout.root} (output of TensorFlow and TFX: {layout.logs})", soft_wrap=True)
+    try:
+        _make_data(layout, console)
+        records = [_run(scenario, layout, console) for scenario in SCENARIOS]
+    except StepError as e:
+        console.print(f"[red]{rich.markup.escape(str(e))}", soft_wrap=True)
+        return 1
+    console.print()
+    console.print(summary_table(records))
+    for scenario, record in zip(SCENARIOS, records, strict=True):
+        console.print(f"Report of {scenario.name}: {record.report_dir / 'report.html'}", soft_wrap=True)
+    expected = all(r.pushed == s.to_be_pushed for s, r in zip(SCENARIOS, records, strict=True))
+    console.print("[green]As expected." if expected else "[red]Not as expected: the healthy run alone is to be pushed.")
+    return 0 if expected else 1
+
+
+def summary_table(records: Sequence[run_record.RunRecord]) -> rich.table.Table:
+    """Returns the table of the outcomes: one column per scenario, in the order of `SCENARIOS`."""
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    table.add_column("")
+    rows = []
+    for scenario, record in zip(SCENARIOS, records, strict=True):
+        table.add_column(scenario.name, max_width=44)
+        report, models = record.report(), {m["role"]: m for m in record.profile()["models"]}
+        accuracy, float_edge, edge = report["accuracy"], models["float_edge"], models["edge"]
+        rows.append(
+            {
+                "app": scenario.story,
+                "verdict": report["verdict"],
+                "pusher": "[green]pushed" if record.pushed else "[red]blocked",
+                "why": rich.markup.escape((record.reasons() or [report["summary"]])[0]),
+                "accuracy cloud / edge": f"{formats.percent(accuracy['cloud'])} / {formats.percent(accuracy['edge'])}",
+                "size float / edge": f"{formats.size(float_edge['bytes'])} / {formats.size(edge['bytes'])}",
+                "latency float / edge": f"{_milliseconds(float_edge)} / {_milliseconds(edge)}",
+            }
+        )
+    for name in rows[0]:
+        table.add_row(name, *(row[name] for row in rows))
+    return table
+
+
+def _make_data(layout: run_record.Layout, console: rich.console.Console) -> None:
+    console.print("[bold]Data[/]: which of nine photographs does a tile come from?")
+    started = time.monotonic()
+    _child(["edge_exray.pipelines.tiles", "--tfrecords", str(layout.data)], layout.logs / "data.log", lambda line: None)
+    counts = " + ".join(f"{len(tiles.make_tiles(split))} {split}" for split in tiles.SPLITS)
+    console.print(f"  {counts} tiles, {time.monotonic() - started:.1f} s")
+
+
+def _run(scenario: Scenario, layout: run_record.Layout, console: rich.console.Console) -> run_record.RunRecord:
+    """Runs the pipeline in a child process, so that the noise of its libraries stays out of the terminal."""
+    console.print(f"[bold]Pipeline, {scenario.name}[/]: {scenario.story}")
+    started = time.monotonic()
+    component_started = started
+    cached = False
+    with console.status("loading TFX") as status:
+
+        def follow(line: str) -> None:
+            nonlocal component_started, cached
+            if _CACHED.search(line):
+                cached = True
+            elif match := _COMPONENT.search(line):
+                name, state = match.groups()
+                if state == "running":
+                    component_started, cached = time.monotonic(), False
+                    status.update(name)
+                else:
+                    took = "cached" if cached else f"{time.monotonic() - component_started:.1f} s"
+                    console.print(f"  {name:<18}{took:>8}")
+
+        _child(
+            ["edge_exray.pipelines.local_runner", "--root", str(layout.root), *scenario.arguments],
+            layout.logs / f"{scenario.name}.log",
+            follow,
+        )
+    console.print(f"  {'in all':<18}{time.monotonic() - started:>6.1f} s")
+    return run_record.latest_run(layout)
+
+
+def _child(module: Sequence[str], log: pathlib.Path, follow: Callable[[str], None]) -> None:
+    """Runs a Python module, copies its output to a log and shows each line to `follow`.
+
+    Raises:
+        StepError: It ended with another status than 0 or 2 (ran well, model not pushed).
+    """
+    tail = collections.deque[str](maxlen=_TAIL_LINES)
+    command = [sys.executable, "-m", *module]
+    with (
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            tail.append(line)
+            follow(line)
+    if process.returncode not in (0, 2):
+        raise StepError(f"{''.join(tail)}\n{module[0]} failed (status {process.returncode}); the whole log: {log}")
+
+
+def _milliseconds(model: dict) -> str:
+    return f"{model['latency_ms']['p50']:.3g} ms"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

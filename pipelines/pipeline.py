@@ -1,0 +1,106 @@
+"""The demo pipeline: train, convert, replay, profile, validate, and push what behaves on the device as in the cloud."""
+
+from collections.abc import Sequence
+
+import tensorflow_model_analysis as tfma
+from ml_metadata.proto import metadata_store_pb2
+from tfx import v1 as tfx
+from tfx.proto import example_gen_pb2
+
+from edge_exray.components import EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator
+
+PIPELINE_NAME = "edge-exray-demo"
+DEMO_MODULE = "edge_exray.pipelines.demo_module"
+TRAIN_STEPS = 300
+
+
+def create_pipeline(
+    *,
+    pipeline_name: str,
+    pipeline_root: str,
+    data_root: str,
+    serving_model_dir: str,
+    module_path: str = DEMO_MODULE,
+    app_module_path: str | None = None,
+    train_steps: int = TRAIN_STEPS,
+    quantization: str = "int8",
+    validation_spec: str | None = None,
+    profile_spec: str | None = None,
+    eval_config: tfma.EvalConfig | None = None,
+    metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
+    beam_pipeline_args: Sequence[str] = (),
+) -> tfx.dsl.Pipeline:
+    """Builds ImportExampleGen -> Trainer -> EdgeConverter -> EdgeReplay, KernelProfiler -> LayerValidator -> Pusher.
+
+    Args:
+        pipeline_name: Name in the metadata; runs of the same name share the cache.
+        pipeline_root: Folder of all artifacts.
+        data_root: Folder with `train/` and `eval/`, see `edge_exray.pipelines.tiles.write_tfrecords`.
+        serving_model_dir: Where a blessed edge model is pushed, in a folder named by the time.
+        module_path: Importable module with the functions that make model inputs of examples; it calibrates the
+            conversion and is the reference of the replay.
+        app_module_path: Module whose `edge_inputs_fn` does what the app does; default `module_path`.
+        train_steps: Batches to train.
+        quantization: See EdgeConverter.
+        validation_spec: JSON of the LayerValidator's thresholds; None for the defaults.
+        profile_spec: JSON of the KernelProfiler's budgets; None for the defaults.
+        eval_config: Further TFMA metrics and thresholds on the replay's predictions.
+        metadata_connection_config: Where the metadata goes; None on Kubeflow, which has its own.
+        beam_pipeline_args: Passed to every Beam pipeline.
+    """
+    example_gen = tfx.components.ImportExampleGen(
+        input_base=data_root,
+        input_config=example_gen_pb2.Input(
+            splits=[example_gen_pb2.Input.Split(name=split, pattern=f"{split}/*") for split in ("train", "eval")]
+        ),
+    )
+    trainer = tfx.components.Trainer(
+        # A dotted path: `module_file` would build and install a wheel of this whole folder on every run.
+        run_fn="edge_exray.pipelines.trainer.run_fn",
+        examples=example_gen.outputs["examples"],
+        train_args=tfx.proto.TrainArgs(num_steps=train_steps),
+        eval_args=tfx.proto.EvalArgs(),
+    )
+    converter = EdgeConverter(
+        model=trainer.outputs["model"],
+        examples=example_gen.outputs["examples"],
+        quantization=quantization,
+        signature_name="serving_dense",
+        module_path=module_path,
+    )
+    replay = EdgeReplay(
+        model=trainer.outputs["model"],
+        edge_model=converter.outputs["edge_model"],
+        float_edge_model=converter.outputs["float_edge_model"],
+        examples=example_gen.outputs["examples"],
+        splits=["eval"],
+        signature_name="serving_dense",
+        module_path=app_module_path or module_path,
+    )
+    profiler = KernelProfiler(
+        edge_model=converter.outputs["edge_model"],
+        float_edge_model=converter.outputs["float_edge_model"],
+        profile_spec=profile_spec,
+    )
+    validator = LayerValidator(
+        replay=replay.outputs["replay"],
+        profile=profiler.outputs["profile"],
+        validation_spec=validation_spec,
+        eval_config=eval_config,
+    )
+    pusher = tfx.components.Pusher(
+        model=converter.outputs["edge_model"],
+        model_blessing=validator.outputs["blessing"],
+        infra_blessing=profiler.outputs["blessing"],
+        push_destination=tfx.proto.PushDestination(
+            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving_model_dir)
+        ),
+    )
+    return tfx.dsl.Pipeline(
+        pipeline_name=pipeline_name,
+        pipeline_root=pipeline_root,
+        components=[example_gen, trainer, converter, replay, profiler, validator, pusher],
+        enable_cache=True,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=list(beam_pipeline_args),
+    )

@@ -1,0 +1,120 @@
+"""What local pipeline runs leave behind: their files, and in the metadata what came of each."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import ml_metadata as mlmd
+from ml_metadata.proto import metadata_store_pb2
+
+from edge_exray import errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The files of local runs under one root; runs of the same root share metadata and cache."""
+
+    root: pathlib.Path
+
+    @property
+    def data(self) -> pathlib.Path:
+        """The demo's tiles."""
+        return self.root / "data"
+
+    @property
+    def artifacts(self) -> pathlib.Path:
+        """The pipeline root."""
+        return self.root / "pipeline"
+
+    @property
+    def serving(self) -> pathlib.Path:
+        """Where blessed models are pushed."""
+        return self.root / "serving"
+
+    @property
+    def metadata(self) -> pathlib.Path:
+        """ML Metadata, SQLite."""
+        return self.root / "metadata.sqlite"
+
+    @property
+    def logs(self) -> pathlib.Path:
+        """Output of runs that were started by the demo."""
+        return self.root / "logs"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """Outcome of one pipeline run.
+
+    Attributes:
+        run_id: Name of the run in the metadata.
+        pushed: Whether Pusher pushed the edge model.
+        destination: Where it was pushed to; None when it was not.
+        model_blessed: Whether LayerValidator blessed the edge model.
+        infra_blessed: Whether KernelProfiler blessed it.
+        report_dir: Folder of `report.json` and `report.html`.
+        profile_dir: Folder of `profile.json`.
+    """
+
+    run_id: str
+    pushed: bool
+    destination: str | None
+    model_blessed: bool
+    infra_blessed: bool
+    report_dir: pathlib.Path
+    profile_dir: pathlib.Path
+
+    def report(self) -> dict[str, Any]:
+        """Returns the validation report, see `schemas/report.schema.json`."""
+        return json.loads((self.report_dir / "report.json").read_text("utf-8"))
+
+    def profile(self) -> dict[str, Any]:
+        """Returns the kernel profile, see `schemas/kernel_profile.schema.json`."""
+        return json.loads((self.profile_dir / "profile.json").read_text("utf-8"))
+
+    def reasons(self) -> list[str]:
+        """Returns why the model was not pushed: the messages of all failed or inconclusive checks, cause first."""
+        documents = [] if self.model_blessed else [self.report()]
+        documents += [] if self.infra_blessed else [self.profile()]
+        return [c["message"] for d in documents for c in d["checks"] if c["verdict"] != "passed"]
+
+
+def latest_run(layout: Layout) -> RunRecord:
+    """Reads the last run from the metadata.
+
+    Args:
+        layout: Where the local runner ran.
+
+    Raises:
+        ArtifactError: There is no run, or it did not get as far as Pusher.
+    """
+    database = layout.metadata
+    if not database.is_file():
+        raise errors.ArtifactError(f"there is no metadata at {database}: run the pipeline first")
+    connection = metadata_store_pb2.ConnectionConfig()
+    connection.sqlite.filename_uri = str(database)
+    connection.sqlite.connection_mode = connection.sqlite.READONLY
+    store = mlmd.MetadataStore(connection)
+    runs = store.get_contexts_by_type("pipeline_run")
+    if not runs:
+        raise errors.ArtifactError(f"{database} holds no pipeline run: run the pipeline first")
+    run = max(runs, key=lambda context: context.id)
+    by_type = {a.type: a for a in store.get_artifacts_by_context(run.id)}
+    missing = {"PushedModel", "ModelBlessing", "InfraBlessing", "edge_exray.LayerReport", "edge_exray.KernelProfile"}
+    missing -= set(by_type)
+    if missing:
+        raise errors.ArtifactError(
+            f"run {run.name} in {database} has no {', '.join(sorted(missing))}: it did not finish; see its log"
+        )
+    pushed = by_type["PushedModel"].custom_properties
+    is_pushed = pushed["pushed"].int_value == 1
+    return RunRecord(
+        run_id=run.name,
+        pushed=is_pushed,
+        destination=pushed["pushed_destination"].string_value if is_pushed else None,
+        model_blessed=by_type["ModelBlessing"].custom_properties["blessed"].int_value == 1,
+        infra_blessed=by_type["InfraBlessing"].custom_properties["blessed"].int_value == 1,
+        report_dir=pathlib.Path(by_type["edge_exray.LayerReport"].uri),
+        profile_dir=pathlib.Path(by_type["edge_exray.KernelProfile"].uri),
+    )

@@ -1,0 +1,184 @@
+"""Conversions of real tiny models. Each child process imports TensorFlow, so the tests share as few as they can."""
+
+import json
+import pathlib
+import sys
+
+import models_zoo
+import numpy as np
+import pytest
+
+from edge_exray import errors, schemas
+from edge_exray.conversion import converter, modes
+from edge_exray.models import saved_model
+from edge_exray.models.tflite import EdgeModel
+
+
+def _frames(count: int = 40) -> list[dict[str, np.ndarray]]:
+    return [{"image": image[np.newaxis]} for image in models_zoo.make_frames(count, seed=5)[0]]
+
+
+@pytest.fixture(scope="module")
+def conversions(conv_net: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, converter.Conversion]:
+    """The convolutional net in every mode."""
+    folder = tmp_path_factory.mktemp("conversions")
+    outputs = {str(folder / f"{mode}.tflite"): mode for mode in modes.MODES}
+    made = converter.convert_many(conv_net, outputs, signature="serving_dense", calibration=_frames())
+    return {conversion.quantization: conversion for conversion in made}
+
+
+@pytest.mark.parametrize(
+    ("mode", "io", "tolerance"),
+    [
+        ("none", "float32", 1e-5),
+        ("float16", "float32", 5e-3),
+        ("dynamic_range", "float32", 0.1),
+        ("int8", "int8", 0.1),
+        ("int8_float_io", "float32", 0.1),
+    ],
+)
+def test_mode_keeps_its_promise_and_the_clouds_outputs(conversions, conv_net, mode, io, tolerance):
+    edge = EdgeModel(conversions[mode].path)
+    cloud = saved_model.CloudModel(conv_net, "serving_dense")
+    images, labels = models_zoo.make_frames(40, seed=6)
+
+    wanted = cloud.infer({"image": images})[0]["probabilities"]
+    got = np.concatenate([edge.infer({"image": image[np.newaxis]})["probabilities"] for image in images])
+
+    assert edge.inputs["image"].dtype == edge.outputs["probabilities"].dtype == np.dtype(io)
+    np.testing.assert_allclose(got, wanted, atol=tolerance)
+    assert (got.argmax(1) == labels).mean() > 0.95
+
+
+def test_integer_modes_leave_no_float_arithmetic(conversions):
+    inner = {t.spec.dtype.name for t in EdgeModel(conversions["int8"].path).graph.tensors}
+    assert inner <= {"int8", "int32"}
+
+
+def test_quantized_weights_are_smaller_than_float(conversions):
+    def weights(mode: str) -> int:
+        tensors = EdgeModel(conversions[mode].path).graph.tensors
+        return sum(np.prod(t.spec.shape) * t.spec.dtype.itemsize for t in tensors if t.is_constant)
+
+    assert weights("float16") < 0.6 * weights("none")
+    assert weights("int8") < 0.5 * weights("none")
+
+
+def test_record_describes_the_files(conversions, conv_net):
+    int8, none = conversions["int8"], conversions["none"]
+    document = json.loads(int8.to_json())
+
+    schemas.check(document, "conversion", errors.ArtifactError)
+    assert document["signature"] == "serving_dense"
+    assert document["source_fingerprint"] == saved_model.fingerprint(conv_net)
+    assert document["bytes"] == pathlib.Path(int8.path).stat().st_size
+    assert document["fingerprint"] == EdgeModel(int8.path).fingerprint
+    assert document["inputs"]["image"]["dtype"] == "int8"
+    assert document["calibration"]["frames"] == 40
+    assert none.calibration is None
+
+
+def test_same_inputs_give_the_same_bytes(conversions, conv_net, tmp_path):
+    again = converter.convert(
+        conv_net, tmp_path / "new" / "model.tflite", signature="serving_dense", calibration=_frames()
+    )
+
+    assert again.fingerprint == conversions["int8"].fingerprint
+    assert again.calibration == conversions["int8"].calibration
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["model.tflite"]
+
+
+def test_every_input_and_output_keeps_its_name(tmp_path):
+    path = models_zoo.save_two_input_net(tmp_path / "net")
+    rng = np.random.default_rng(1)
+
+    def frame(i: int) -> dict[str, np.ndarray]:
+        floats = {n: rng.normal(size=(1, w)).astype(np.float32) for n, w in (("zebra", 5), ("apple", 4))}
+        return {**floats, "ids": np.array([[i % 4]], np.int32)}
+
+    outputs = {str(tmp_path / f"{mode}.tflite"): mode for mode in ("none", "int8")}
+    none, int8 = converter.convert_many(path, outputs, calibration=map(frame, range(50)))
+    cloud, plain, quantized = saved_model.CloudModel(path), EdgeModel(none.path), EdgeModel(int8.path)
+
+    assert int8.signature == "dense"
+    assert {n: s.dtype.name for n, s in quantized.inputs.items()} == {"zebra": "int8", "apple": "int8", "ids": "int32"}
+    assert {n: s.dtype.name for n, s in quantized.outputs.items()} == {"z": "int8", "a": "int64", "m": "int8"}
+    for i in range(10):
+        feed = frame(i)
+        wanted = cloud.infer(feed)[0]
+        for name, got in plain.infer(feed).items():
+            np.testing.assert_allclose(got, wanted[name], atol=1e-5)
+        np.testing.assert_allclose(quantized.infer(feed)["z"], wanted["z"], atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("save", "signature", "error", "words"),
+    [
+        (models_zoo.save_lowercase_net, None, errors.ConversionError, r"while converting to none.*'tf.StringLower' op"),
+        (models_zoo.save_counting_net, None, errors.ConversionError, r"still has variables .*VAR_HANDLE"),
+        (models_zoo.save_counting_net, "dance", errors.ModelError, r"no signature 'dance', only \['dense'\]"),
+    ],
+)
+def test_unconvertible_model_is_one_error_and_no_file(save, signature, error, words, tmp_path):
+    path = save(tmp_path / "net")
+
+    with pytest.raises(error, match=words) as caught:
+        converter.convert(path, tmp_path / "out" / "model.tflite", quantization="none", signature=signature)
+
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+_SAYS_AND_ABORTS = """
+import os, pathlib, sys
+pathlib.Path(sys.argv[1], "step").write_text("quantizing to int8")
+print("I0000 00:00:00 conv.cc:1] all is well", file=sys.stderr)
+print("F0000 00:00:00 quantize.cc:7] Check failed: scale > 0 (0 vs. 0)", file=sys.stderr)
+print("*** Check failure stack trace: ***", file=sys.stderr, flush=True)
+os.abort()
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (
+            _SAYS_AND_ABORTS,
+            r"killed by SIGABRT while quantizing to int8, .*conv_net: .*Check failed: scale > 0 \(0 vs. 0\)$",
+        ),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            "killed by SIGKILL.*out of memory.* while starting",
+        ),
+        ("raise SystemExit('no space left')", "ended with status 1 while starting, .*: no space left"),
+        ("", "ended with status 0 while starting"),
+        ("import time; time.sleep(60)", "stopped after 0.5 s while starting: allow it more time"),
+    ],
+    ids=["abort", "kill", "exit", "no result", "timeout"],
+)
+def test_death_of_the_child_is_one_error_and_no_file(program, words, conv_net, tmp_path, monkeypatch):
+    monkeypatch.setattr(converter, "_WORKER", (sys.executable, "-c", program))
+    out = tmp_path / "model.tflite"
+    out.write_bytes(b"the last good one")
+
+    with pytest.raises(errors.ConversionError, match=words) as caught:
+        converter.convert(conv_net, out, calibration=_frames(1), timeout=0.5 if "sleep" in program else 60)
+
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.tflite"]
+    assert out.read_bytes() == b"the last good one"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"quantization": "int7"}, errors.SpecError, "unknown quantization 'int7': choose from none, float16"),
+        ({"quantization": "int8"}, errors.SpecError, "quantization 'int8' needs a calibration"),
+        ({"quantization": "int8", "calibration": []}, errors.DataError, "the calibration set has no frames"),
+    ],
+)
+def test_impossible_request_is_refused_before_anything_runs(options, error, words, conv_net, tmp_path, monkeypatch):
+    monkeypatch.setattr(converter, "_WORKER", ("/bin/false",))
+    with pytest.raises(error, match=words):
+        converter.convert(conv_net, tmp_path / "model.tflite", **options)
+    assert not list(tmp_path.iterdir())

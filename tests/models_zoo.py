@@ -1,0 +1,166 @@
+"""Tiny SavedModels and frames with known behaviour, made in a second and the same on every run."""
+
+import os
+
+import numpy as np
+
+CLASSES = ("bright red", "bright blue", "dark red", "dark blue")
+IMAGE_SHAPE = (16, 16, 3)
+
+
+def make_frames(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Textured red and blue squares, bright and dark: reversed channels or a shifted scale change their class.
+
+    Returns:
+        Images, float32 [count, 16, 16, 3] in [-1, 1], RGB; labels, int64 [count], every class as often.
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % len(CLASSES)
+    colours = np.array([[0.8, -0.2, -0.4], [-0.4, -0.2, 0.8], [-0.1, -0.8, -0.9], [-0.9, -0.8, -0.1]])
+    coarse = rng.normal(0, 0.25, (count, 4, 4, 3))
+    texture = coarse.repeat(4, axis=1).repeat(4, axis=2) + rng.normal(0, 0.1, (count, *IMAGE_SHAPE))
+    images = colours[labels][:, None, None, :] + texture
+    return np.clip(images, -1, 1).astype(np.float32), labels.astype(np.int64)
+
+
+def save_conv_net(path: str | os.PathLike[str], seed: int = 0) -> str:
+    """A MobileNet in miniature that knows the classes of `make_frames`.
+
+    conv - BN - ReLU6 - depthwise - BN - ReLU6 - pointwise - BN - ReLU6 - global average pooling - dense - softmax.
+    The convolutions are random, their batch norms measured and the dense layer solved on 400 frames.
+
+    Signatures: `serving_dense`, "image" float32 [None, 16, 16, 3] to "probabilities" float32 [None, 4];
+    `serving_default`, the same for serialized tf.Examples with the feature "image".
+    """
+    import tensorflow as tf
+
+    rng = np.random.default_rng(seed)
+
+    class ConvNet(tf.Module):
+        def __init__(self):
+            super().__init__()
+            shapes = {"conv": (3, 3, 3, 8), "depthwise": (3, 3, 8, 1), "pointwise": (1, 1, 8, 16)}
+            self.kernels = {
+                name: tf.Variable(rng.normal(0, np.prod(shape[:3]) ** -0.5, shape).astype(np.float32), name=name)
+                for name, shape in shapes.items()
+            }
+            # mean, variance, offset of each batch norm; the scale is 1
+            widths = {"conv": 8, "depthwise": 8, "pointwise": 16}
+            self.norms = {
+                name: [
+                    tf.Variable(tf.zeros(width)),
+                    tf.Variable(tf.ones(width)),
+                    tf.Variable(rng.uniform(0.5, 1.5, width).astype(np.float32)),
+                ]
+                for name, width in widths.items()
+            }
+            self.dense = tf.Variable(tf.zeros((16, 4)))
+            self.bias = tf.Variable(tf.zeros(4))
+
+        def _block(self, name, x, convolve):
+            with tf.name_scope(name):
+                x = convolve(x, self.kernels[name])
+                mean, variance, offset = self.norms[name]
+                if measuring:
+                    mean.assign(tf.reduce_mean(x, (0, 1, 2)))
+                    variance.assign(tf.math.reduce_variance(x, (0, 1, 2)))
+                x, _, _ = tf.compat.v1.nn.fused_batch_norm(
+                    x, tf.ones_like(offset), offset, mean, variance, epsilon=1e-3, is_training=False
+                )
+                return tf.nn.relu6(x)
+
+        def features(self, x):
+            x = self._block("conv", x, lambda x, k: tf.nn.conv2d(x, k, 2, "SAME"))
+            x = self._block("depthwise", x, lambda x, k: tf.nn.depthwise_conv2d(x, k, [1, 1, 1, 1], "SAME"))
+            x = self._block("pointwise", x, lambda x, k: tf.nn.conv2d(x, k, 1, "SAME"))
+            return tf.reduce_mean(x, (1, 2))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, *IMAGE_SHAPE], tf.float32, name="image")])
+        def serving_dense(self, image):
+            logits = tf.matmul(self.features(image), self.dense) + self.bias
+            return {"probabilities": tf.nn.softmax(logits)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        def serving_default(self, examples):
+            parsed = tf.io.parse_example(examples, {"image": tf.io.FixedLenFeature(IMAGE_SHAPE, tf.float32)})
+            return self.serving_dense(parsed["image"])
+
+    net = ConvNet()
+    images, labels = make_frames(400, seed=seed + 1)
+    measuring = True
+    features = net.features(tf.constant(images)).numpy()
+    measuring = False
+    targets = 8 * np.eye(len(CLASSES))[labels]
+    solved, *_ = np.linalg.lstsq(np.c_[features, np.ones(len(features))], targets, rcond=None)
+    net.dense.assign(solved[:-1])
+    net.bias.assign(solved[-1])
+    return _save(net, path, serving_dense=net.serving_dense, serving_default=net.serving_default)
+
+
+def save_two_input_net(path: str | os.PathLike[str]) -> str:
+    """Several inputs and outputs of several types, whose names do not sort like the graph uses them.
+
+    Signature `dense`: "zebra" float32 [None, 5], "apple" float32 [None, 4], "ids" int32 [None, 1] to
+    "z" float32 [None, 3], "a" int64 [None], "m" float32 [None, 3].
+    """
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+
+    class TwoInputNet(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.from_apple = tf.Variable(rng.normal(size=(4, 3)).astype(np.float32))
+            self.from_zebra = tf.Variable(rng.normal(size=(5, 3)).astype(np.float32))
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, 5], tf.float32, name="zebra"),
+                tf.TensorSpec([None, 4], tf.float32, name="apple"),
+                tf.TensorSpec([None, 1], tf.int32, name="ids"),
+            ]
+        )
+        def dense(self, zebra, apple, ids):
+            first = tf.matmul(apple, self.from_apple)
+            second = tf.matmul(zebra, self.from_zebra) + tf.gather(self.from_apple, ids[:, 0])
+            return {"z": tf.nn.relu(first + second), "a": tf.argmax(first, -1), "m": first * second}
+
+    net = TwoInputNet()
+    return _save(net, path, dense=net.dense)
+
+
+def save_lowercase_net(path: str | os.PathLike[str]) -> str:
+    """Signature `dense`, "text" string [None] to "lower": an op that TFLite does not have."""
+    import tensorflow as tf
+
+    class LowercaseNet(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        def dense(self, text):
+            return {"lower": tf.strings.lower(text)}
+
+    net = LowercaseNet()
+    return _save(net, path, dense=net.dense)
+
+
+def save_counting_net(path: str | os.PathLike[str]) -> str:
+    """Signature `dense`, "x" float32 [None, 2] to "y" [None, 2]: counts its calls in a variable and adds the count."""
+    import tensorflow as tf
+
+    class CountingNet(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = tf.Variable(0.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+        def dense(self, x):
+            return {"y": x + self.calls.assign_add(1.0)}
+
+    net = CountingNet()
+    return _save(net, path, dense=net.dense)
+
+
+def _save(module, path: str | os.PathLike[str], **signatures) -> str:
+    import tensorflow as tf
+
+    tf.saved_model.save(module, os.fspath(path), signatures=signatures)
+    return os.fspath(path)

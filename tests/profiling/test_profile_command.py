@@ -1,0 +1,69 @@
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from edge_exray import errors
+from edge_exray.cli.profile import profile
+from edge_exray.profiling.profile import KernelProfile
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(*arguments, spec=None):
+        application = typer.Typer()
+        application.command()(profile)
+        if spec is not None:
+            path = tmp_path / "spec.json"
+            path.write_text(json.dumps(spec))
+            arguments = (*arguments, "--spec", str(path))
+        return CliRunner().invoke(application, [*arguments, "--runs", "5"])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("spec", "status"),
+    [({}, 0), ({"max_size_bytes": 10**9}, 0), ({"max_size_bytes": 1}, 2), ({"max_p99_latency_ms": 1}, 3)],
+)
+def test_the_exit_status_is_the_verdict(run, int8_net, spec, status):
+    assert run(int8_net, spec=spec).exit_code == status
+
+
+def test_models_are_compared_and_the_slowest_ops_shown(run, int8_net, float_net, loop_net, tmp_path):
+    out = tmp_path / "profile.json"
+    result = run(int8_net, loop_net, "--float-edge", float_net, "--kernels", "builtin", "--top", "1", "--out", str(out))
+    assert result.exit_code == 0
+    for text in (
+        int8_net,
+        float_net,
+        f"1 slowest of 2 ops of {loop_net}",
+        "WHILE",
+        "builtin kernels, 1 thread",
+    ):
+        assert text in result.stdout
+    assert "MUL" not in result.stdout
+    saved = KernelProfile.load(out)
+    assert [(m.role, m.path) for m in saved.models] == [
+        ("edge", int8_net),
+        ("float_edge", float_net),
+        (loop_net, loop_net),
+    ]
+    assert {m.kernels for m in saved.models} == {"builtin"}
+
+
+def test_options_override_the_spec_and_its_errors_name_the_key(run, int8_net):
+    result = run(int8_net, "--kernels", "gpu", spec={"kernels": "builtin"})
+    assert isinstance(result.exception, errors.SpecError)
+    assert "kernels" in str(result.exception)
+
+    result = run(int8_net, spec={"max_latency": 1})
+    assert isinstance(result.exception, errors.SpecError)
+    assert "max_latency" in str(result.exception)
+
+
+def test_a_missing_spec_is_named(run, int8_net):
+    result = run(int8_net, "--spec", "nowhere.json")
+    assert isinstance(result.exception, errors.SpecError)
+    assert "nowhere.json" in str(result.exception)

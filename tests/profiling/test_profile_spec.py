@@ -1,0 +1,36 @@
+import json
+
+import pytest
+
+from edge_exray import errors
+from edge_exray.profiling.spec import ProfileSpec
+
+
+def test_the_empty_document_sets_no_budget():
+    assert ProfileSpec.from_json(None) == ProfileSpec.from_json("{}") == ProfileSpec()
+    assert all(value is None for key, value in vars(ProfileSpec()).items() if key.startswith("max_"))
+
+
+def test_the_canonical_document_reads_back():
+    spec = ProfileSpec(max_latency_ms=1.5, max_size_bytes=10, kernels="builtin", num_threads=2)
+    assert ProfileSpec.from_json(spec.to_json()) == spec
+    shuffled = dict(reversed(json.loads(spec.to_json()).items()))
+    assert ProfileSpec.from_dict(shuffled).to_json() == spec.to_json()
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"max_latency": 3},
+        {"max_latency_ms": 0},
+        {"max_latency_ms": "fast"},
+        {"max_size_bytes": 1.5},
+        {"kernels": "gpu"},
+        {"num_threads": 0},
+        {"runs": 0},
+    ],
+)
+def test_an_unknown_key_or_impossible_value_is_named(document):
+    (key,) = document
+    with pytest.raises(errors.SpecError, match=f"profile spec.*{key}"):
+        ProfileSpec.from_dict(document)

@@ -1,0 +1,98 @@
+import pytest
+
+from edge_exray.reporting import formats
+
+DASH = "\N{EN DASH}"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, DASH),
+        (True, "yes"),
+        (12345, "12,345"),
+        (0.0, "0"),
+        (-0.25, "\N{MINUS SIGN}0.25"),
+        (1.0, "1"),
+        (0.99999988, ">0.999"),
+        (0.0235, "0.0235"),
+        (1.2e-7, "1.2e-7"),
+        (999.7, "1,000"),
+        (123456.0, "123,456"),
+        (3e9, "3.0e9"),
+        (1e-100, "1.0e-100"),
+    ],
+)
+def test_number(value, text):
+    assert formats.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, DASH),
+        (0.0, "0 %"),
+        (1e-7, "<0.1 %"),
+        (0.687, "68.7 %"),
+        (0.99999, ">99.9 %"),
+        (1.0, "100 %"),
+        (-0.02, "\N{MINUS SIGN}2 %"),
+    ],
+)
+def test_percent_rounds_nothing_away(value, text):
+    assert formats.percent(value) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (None, DASH),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (999_999, "1 MB"),
+        (3_180_422, "3.18 MB"),
+        (5 * 10**12, "5 TB"),
+    ],
+)
+def test_size(count, text):
+    assert formats.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "text"),
+    [
+        (0.05, "max_label_flip_rate", "5 %"),
+        (0.05, "nrmse", "0.05"),
+        (16000.0, "sample_rate", "16,000"),
+        (5.114, "p50_ms", "5.11 ms"),
+        (None, "p50_ms", DASH),
+        (4_480_000, "size_bytes", "4.48 MB"),
+        (35.0, "sqnr_db", "35 dB"),
+        ("a_b", "note", "a_b"),
+    ],
+)
+def test_figure_knows_the_unit_by_the_key(value, key, text):
+    assert formats.figure(value, key) == text
+
+
+@pytest.mark.parametrize(
+    ("identifier", "text"),
+    [
+        ("label_flip_rate", "Label flip rate"),
+        ("nrmse", "nRMSE"),
+        ("worst_nrmse", "Worst nRMSE"),
+        ("net/conv_1", "net/conv_1"),
+        ("", ""),
+        ("__", "__"),
+    ],
+)
+def test_words_leave_names_alone(identifier, text):
+    assert formats.words(identifier) == text
+
+
+def test_span():
+    assert formats.span([-1.0, 1.0]) == "\N{MINUS SIGN}1 to 1"
+    assert formats.span([None, 1.0]) == f"{DASH} to 1"
+    assert formats.span([None, None]) == DASH
+    assert formats.span(None) == DASH

@@ -1,0 +1,198 @@
+import base64
+import gzip
+import html.parser
+import json
+import re
+import sys
+
+import pytest
+import report_factory as factory
+
+from edge_exray import errors
+from edge_exray.diagnosis.report import CheckResult, Report, Verdict
+from edge_exray.reporting import html as report_html
+
+VOID = {"meta", "input", "br", "link", "img", "hr"}
+HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{ 7*7 }} ${x} \"' &amp; \u2028 <b>"
+
+
+class Page(html.parser.HTMLParser):
+    """Reads a page strictly: every opened element is closed in order."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.scripts: dict[str | None, str] = {}
+        self._open: list[tuple[str, str | None]] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append((tag, dict(attrs).get("id")))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop()[0] == tag
+
+    def handle_data(self, data):
+        tag, identifier = self._open[-1] if self._open else (None, None)
+        if tag == "script":
+            self.scripts[identifier] = self.scripts.get(identifier, "") + data
+        elif tag != "style":
+            self.text += data
+
+    def ids(self):
+        return [attrs["id"] for _, attrs in self.elements if "id" in attrs]
+
+
+def render(report: Report) -> Page:
+    return Page(report_html.render_html(report))
+
+
+def test_verdict_and_first_failed_check_come_first():
+    page = render(factory.report())
+    head = page.text[: page.text.index("From the input to the output")]
+    assert "✕ failed" in head
+    assert "The app feeds BGR; the edge model must not ship." in head
+    assert "Channels of 'image' are reversed." in head
+    assert "x[..., [2, 1, 0]]" in head
+    assert "87.5 % → 25 %" in head
+    assert "62.5 %" in head
+
+
+def test_all_checks_and_layers_are_there():
+    page = render(factory.report(layers=[factory.layer(i) for i in range(40)]))
+    for message in ("Channels of 'image' are reversed.", "8 frames are too few.", "All ops are paired."):
+        assert message in page.text
+    assert "Label flip rate12.5 %" in re.sub(r"\s*\n\s*", "", page.text)
+    rows = [i for i in page.ids() if i.startswith("layer-")]
+    assert rows == [f"layer-{i}" for i in range(40)]
+    assert "net/block_39/Relu6:0" in page.text
+
+
+def test_chart_holds_every_layer_in_graph_order_and_marks_suspects():
+    layers = [factory.layer(i, nrmse=i / 10) for i in (2, 0, 1)]
+    chart = json.loads(render(factory.report(layers=layers)).scripts["chart-data"])
+    assert chart["layers"] == [0, 1, 2]
+    assert list(chart["legs"]) == ["preprocessing", "conversion", "quantization"]
+    assert chart["legs"]["quantization"] == [0.0, 0.1, 0.2]
+    assert chart["suspects"] == [{"layer": 2, "leg": "quantization"}]
+    assert "net/block_1/Relu6:0" in chart["hover"][1]
+    assert "CONV_2D" in chart["hover"][1]
+
+
+def test_plotly_comes_with_the_page():
+    script = gzip.decompress(base64.b64decode(render(factory.report()).scripts["plotly"]))
+    assert b"plotly.js" in script[:200]
+
+
+def test_suspect_rows_are_marked():
+    page = render(factory.report())
+    marked = [a["id"] for tag, a in page.elements if tag == "tr" and a.get("class") == "suspect"]
+    assert marked == ["layer-0"]
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "\x00\x1b[31m", "\ud800", "a" * 5000])
+def test_hostile_names_stay_text(name):
+    checks = [CheckResult(name, Verdict.FAILED, name, {name: [{name: name}], "layers": {name: {name: 1.0}}})]
+    report = factory.report(layers=[factory.layer(0, name=name)], checks=checks, environment={name: name}, summary=name)
+    page = render(report)
+    benign = render(factory.report(layers=[factory.layer(0, name="b")], checks=checks, summary="b"))
+    assert name in page.text
+    assert set(page.scripts) == {"chart-data", "plotly", None}
+    assert not [e for e in page.elements if e[0] == "img" or any(a.startswith("on") for a in e[1])]
+    assert page.scripts[None] == benign.scripts[None]
+    hover = json.loads(page.scripts["chart-data"])["hover"][0]
+    assert "<img" not in hover
+    assert "<script" not in hover
+
+
+def test_nothing_is_loaded_from_elsewhere():
+    text = report_html.render_html(factory.report(kernels=factory.kernels()))
+    page = Page(text)
+    for tag, attributes in page.elements:
+        for key in ("src", "href", "data", "action", "poster"):
+            assert attributes.get(key, "#").startswith("#"), (tag, attributes)
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = next(a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+
+
+def test_links_lead_somewhere():
+    page = render(factory.report(kernels=factory.kernels()))
+    ids = page.ids()
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for tag, a in page.elements if tag == "a"} <= set(ids)
+
+
+def test_tables_have_scoped_headers():
+    page = render(factory.report(kernels=factory.kernels()))
+    assert all(a.get("scope") in ("col", "row") for tag, a in page.elements if tag == "th")
+
+
+def test_null_figures_are_dashes():
+    layers = [
+        factory.layer(0, nrmse=None),
+        {**factory.layer(1), "quantization": None, "cloud_tensor": None, "legs": {}},
+    ]
+    nothing = {"output": None, "cloud": None, "edge": None, "label_flip_rate": None}
+    unknown = {"identical": False, "hypothesis": None, "code": None, "residual": None}
+    report = factory.report(layers=layers, accuracy=nothing, preprocessing={"image": unknown}, suspects=[])
+    page = render(report)
+    assert "None" not in page.text
+    assert "no hypothesis explains" in page.text
+    assert "Accuracy" not in page.text
+    assert json.loads(page.scripts["chart-data"])["legs"]["quantization"] == [None, None]
+
+
+def test_nan_becomes_a_dash():
+    page = render(factory.report(layers=[factory.layer(0, nrmse=float("nan"))]))
+    assert "nan" not in page.text
+    assert "null" in page.scripts["chart-data"]
+
+
+def test_without_any_layer_there_is_no_chart():
+    page = render(factory.report(Verdict.PASSED, layers=[], suspects=[], preprocessing={}, legs={}))
+    assert "No leg was compared layer by layer." in page.text
+    assert "chart" not in page.ids()
+    assert set(page.scripts) == {None}
+
+
+def test_passed_report_has_nothing_to_start_with():
+    page = render(factory.report(Verdict.PASSED, suspects=[]))
+    assert "✓ passed" in page.text
+    assert "Start here" not in page.text
+
+
+def test_per_channel_quantization_shows_its_range():
+    layer = {**factory.layer(0), "quantization": {"scale": [0.5, 0.25, 0.125], "zero_point": [0, 0, 0]}}
+    assert "0.125 to 0.5" in render(factory.report(layers=[layer])).text
+
+
+def test_kernels_are_listed_slowest_first_and_a_broken_budget_is_told_at_the_top():
+    profile = factory.kernels("failed", layers=12)
+    profile["models"][0]["ops"][7]["ms"] = 9.0
+    text = render(factory.report(kernels=profile)).text
+    assert "The budgets were looked at." in text[: text.index("Start here")]
+    assert text.index("kernel_7") < text.index("kernel_0")
+    assert "The other 2" in text
+    assert "1.25 ms" in text
+
+
+def test_four_hundred_layers_stay_below_three_megabytes():
+    layers = [factory.layer(i) for i in range(400)]
+    size = len(report_html.render_html(factory.report(layers=layers, kernels=factory.kernels(layers=400))).encode())
+    assert size < 3_000_000
+
+
+@pytest.mark.parametrize("package", ["jinja2", "plotly"])
+def test_missing_extra_is_named(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "plotly.offline", raising=False)
+    with pytest.raises(errors.ExrayError, match=rf"{package}.*pip install edge-exray\[report\]"):
+        report_html.render_html(factory.report())

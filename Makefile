@@ -35,7 +35,7 @@ format: setup ## Repair style and format
 # A copy of what ships, because the source tree does not show that components/ is edge_exray.components.
 typecheck: setup ## Check types
 	@rm -rf build/typecheck
-	@$(PYTHON_BIN) -W ignore setup.py -q build_py --build-lib build/typecheck
+	@PYTHONDONTWRITEBYTECODE= $(PYTHON_BIN) -W ignore setup.py -q build_py --no-compile --build-lib build/typecheck
 	@cd build/typecheck && ../../.venv/bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p edge_exray
 
 bench: setup ## Run every benchmark

@@ -2,10 +2,14 @@
 
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 import models_zoo
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from edge_exray.conversion import converter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -23,3 +27,21 @@ def eval_examples(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     image, label = models_zoo.make_frames(60, seed=2)
     np.savez(path, image=image, label=label)
     return path
+
+
+@pytest.fixture(scope="session")
+def conversions(conv_net: str, tmp_path_factory: pytest.TempPathFactory) -> "dict[str, converter.Conversion]":
+    """`conv_net` converted in every mode, by the name of the mode; calibrated on `models_zoo.make_frames(40, 5)`."""
+    from edge_exray.conversion import converter, modes
+
+    folder = tmp_path_factory.mktemp("conversions")
+    frames = [{"image": image[np.newaxis]} for image in models_zoo.make_frames(40, seed=5)[0]]
+    outputs = {str(folder / f"{mode}.tflite"): mode for mode in modes.MODES}
+    made = converter.convert_many(conv_net, outputs, signature="serving_dense", calibration=frames)
+    return {conversion.quantization: conversion for conversion in made}
+
+
+@pytest.fixture(scope="session")
+def edge_models(conversions: "dict[str, converter.Conversion]") -> dict[str, str]:
+    """The paths of `conversions`."""
+    return {mode: conversion.path for mode, conversion in conversions.items()}

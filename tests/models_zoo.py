@@ -97,6 +97,30 @@ def save_conv_net(path: str | os.PathLike[str], seed: int = 0) -> str:
     return _save(net, path, serving_dense=net.serving_dense, serving_default=net.serving_default)
 
 
+def save_wide_net(path: str | os.PathLike[str]) -> str:
+    """Another network with the interface of `save_conv_net`: other ops, names and sizes.
+
+    Signature `wide`, "image" float32 [None, 16, 16, 3] to "probabilities" float32 [None, 4].
+    """
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+
+    class WideNet(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide = tf.Variable(rng.normal(0, 0.05, (768, 50)).astype(np.float32))
+            self.narrow = tf.Variable(rng.normal(0, 0.5, (50, 4)).astype(np.float32))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, *IMAGE_SHAPE], tf.float32, name="image")])
+        def wide_net(self, image):
+            hidden = tf.tanh(tf.matmul(tf.reshape(image, (-1, 768)), self.wide), name="hidden")
+            return {"probabilities": tf.nn.softmax(tf.matmul(hidden, self.narrow))}
+
+    net = WideNet()
+    return _save(net, path, wide=net.wide_net)
+
+
 def save_two_input_net(path: str | os.PathLike[str]) -> str:
     """Several inputs and outputs of several types, whose names do not sort like the graph uses them.
 

@@ -1,6 +1,5 @@
 """EdgeConverter: converts the Trainer's SavedModel to .tflite."""
 
-import json
 from collections.abc import Sequence
 
 from tfx import types
@@ -9,6 +8,7 @@ from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import component_spec, standard_artifacts
 
 from edge_exray import errors
+from edge_exray.components import artifacts, user_modules
 from edge_exray.components.edge_converter import executor
 from edge_exray.components.types import ConversionReport
 from edge_exray.conversion import converter, modes
@@ -99,12 +99,7 @@ class EdgeConverter(base_component.BaseComponent):
             raise errors.SpecError(
                 f"EdgeConverter: quantization {quantization!r} measures the activations on real data: give it examples"
             )
-        if module_file and module_path:
-            raise errors.SpecError("EdgeConverter: module_file and module_path exclude each other, give one of them")
-        if isinstance(calibration_splits, str) or not calibration_splits:
-            raise errors.SpecError(
-                f'EdgeConverter: calibration_splits must be a list such as ["train"], is {calibration_splits!r}'
-            )
+        user_modules.require_one("EdgeConverter", module_file, module_path)
         for name, value in (
             ("num_calibration_examples", num_calibration_examples),
             ("timeout_seconds", timeout_seconds),
@@ -120,7 +115,9 @@ class EdgeConverter(base_component.BaseComponent):
                 module_file=module_file,
                 module_path=module_path,
                 num_calibration_examples=num_calibration_examples,
-                calibration_splits=json.dumps(list(calibration_splits)),
+                calibration_splits=artifacts.names_json(
+                    "EdgeConverter", "calibration_splits", calibration_splits, at_least=1
+                ),
                 seed=seed,
                 timeout_seconds=timeout_seconds,
                 # Part of the cache key, which knows nothing of the executor's code.

@@ -108,4 +108,3 @@ class _MergeFn(beam.CombineFn):
 
     def extract_output(self, accumulator: Statistic) -> Statistic:
         return accumulator
-

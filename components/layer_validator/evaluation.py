@@ -79,9 +79,7 @@ def evaluate(pipeline: beam.Pipeline, files: list[str], config: tfma.EvalConfig,
         pipeline
         | "ReadPredictions" >> tfxio.BeamSource()
         | "Evaluate"
-        >> tfma.ExtractEvaluateAndWriteResults(
-            eval_shared_model=models, eval_config=config, output_path=directory
-        )
+        >> tfma.ExtractEvaluateAndWriteResults(eval_shared_model=models, eval_config=config, output_path=directory)
     )
 
 
@@ -95,8 +93,14 @@ def threshold_check(config: tfma.EvalConfig, directory: str) -> CheckResult | No
     for part in validation.metric_validations_per_slice:
         where = ", ".join(f"{k.column}:{_value(k)}" for k in part.slice_key.single_slice_keys) or "all frames"
         failures += [
-            {"slice": where, "metric": f.metric_key.name, "model": f.metric_key.model_name, "message": f.message,
-             "value": f.metric_value.double_value.value, "is_difference": f.metric_key.is_diff}
+            {
+                "slice": where,
+                "metric": f.metric_key.name,
+                "model": f.metric_key.model_name,
+                "message": f.message,
+                "value": f.metric_value.double_value.value,
+                "is_difference": f.metric_key.is_diff,
+            }
             for f in part.failures
         ]
     if validation.validation_ok:

@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_exray import errors
-from edge_exray.diagnosis.report import Verdict
+from edge_exray.cli import console
 
 if TYPE_CHECKING:
     import rich.table
 
     from edge_exray.profiling.profile import KernelProfile
     from edge_exray.profiling.profiler import ModelProfile
-
-_EXIT_STATUS = {Verdict.PASSED: 0, Verdict.FAILED: 2, Verdict.INCONCLUSIVE: 3}
-_COLOURS = {Verdict.PASSED: "green", Verdict.FAILED: "red", Verdict.INCONCLUSIVE: "yellow"}
 
 
 def profile(
@@ -36,6 +32,7 @@ def profile(
     out: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write the profile here as JSON.")] = None,
 ) -> None:
     """Times every op of edge models, compares the models, and checks the budgets of the first one."""
+    console.quiet_tensorflow()
     import rich.console
     import rich.markup
 
@@ -44,35 +41,30 @@ def profile(
 
     given = {"kernels": kernels, "num_threads": threads, "runs": runs}
     overrides = {key: value for key, value in given.items() if value is not None}
-    conditions = ProfileSpec.from_dict(dataclasses.asdict(ProfileSpec.from_json(_read(spec))) | overrides)
+    conditions = ProfileSpec.from_dict(
+        dataclasses.asdict(ProfileSpec.from_json(console.read_text(spec, "profile spec"))) | overrides
+    )
     roles = (
         {"edge": models[0]} | ({"float_edge": float_edge} if float_edge else {}) | {path: path for path in models[1:]}
     )
     result = profiling.profile(roles, conditions)
 
-    console = rich.console.Console()
+    terminal = rich.console.Console()
     for model in result.models:
-        console.print(
+        terminal.print(
             f"{min(top, len(model.ops))} slowest of {len(model.ops)} ops of {model.path}", markup=False, soft_wrap=True
         )
-        console.print(_ops_table(model, top))
-    console.print(result.models[0].conditions, soft_wrap=True)
-    console.print(_summary_table(result))
+        terminal.print(_ops_table(model, top))
+    terminal.print(result.models[0].conditions, soft_wrap=True)
+    terminal.print(_summary_table(result))
     for check in result.checks:
-        message = f"[{_COLOURS[check.verdict]}]{check.verdict}[/] {check.name}: {rich.markup.escape(check.message)}"
-        console.print(message, highlight=False, soft_wrap=True)
+        message = (
+            f"[{console.COLOURS[check.verdict]}]{check.verdict}[/] {check.name}: {rich.markup.escape(check.message)}"
+        )
+        terminal.print(message, highlight=False, soft_wrap=True)
     if out:
         result.save(out)
-    raise typer.Exit(_EXIT_STATUS[result.verdict])
-
-
-def _read(spec: pathlib.Path | None) -> str | None:
-    if spec is None:
-        return None
-    try:
-        return spec.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise errors.SpecError(f"cannot read the profile spec {spec}: {e}") from e
+    raise typer.Exit(console.EXIT_STATUS[result.verdict])
 
 
 def _ops_table(model: "ModelProfile", top: int) -> "rich.table.Table":

@@ -21,9 +21,7 @@ def validate(
             help="An .npz or .npy (first axis: frames), TFRecords of tf.Examples, or a folder of images CLASS/*.png.",
         ),
     ],
-    out: Annotated[
-        pathlib.Path, typer.Option(metavar="DIR", help="Where report.html, report.json and junit.xml go.")
-    ],
+    out: Annotated[pathlib.Path, typer.Option(metavar="DIR", help="Where report.html, report.json and junit.xml go.")],
     spec: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="JSON file with limits.")] = None,
     module: Annotated[
         str | None,

@@ -78,7 +78,9 @@ def conversion_drift(evidence: Evidence) -> Finding:
         message = "The float edge model follows the cloud model in every paired layer."
         return _finding("conversion_drift", True, message, evidence_figures)
     if not found:
-        message = f"The outputs of the float edge model differ from the cloud model (nRMSE {_worst(outputs)}), no paired layer does."
+        message = (
+            f"The float edge model's outputs differ from the cloud model's (nRMSE {_worst(outputs)}); no layer does."
+        )
         return _finding("conversion_drift", False, message, evidence_figures)
     layer, drift = found[0]
     message = f"The conversion changes the model at {_place(layer)}: nRMSE {drift.nrmse:.3g}, {limit:g} is allowed."
@@ -100,9 +102,14 @@ def calibration_range(evidence: Evidence) -> Finding | None:
         inputs[name] = {"clipped_share": clipped, "range_use": use, "representable": [low, high]}
         if clipped > spec.max_clipped_share or use < spec.min_range_use:
             seen = f"[{channels.reference_range[0]:.3g}, {channels.reference_range[1]:.3g}]"
-            loss = f"{clipped:.0%} of the values are clipped" if clipped > spec.max_clipped_share else f"only {use:.1%} of the range is used"
+            loss = (
+                f"{clipped:.0%} of the values are clipped"
+                if clipped > spec.max_clipped_share
+                else f"only {use:.1%} of the range is used"
+            )
             message = (
-                f"Input {name} was calibrated for [{low:.3g}, {high:.3g}], but the reference inputs span {seen}: {loss}. "
+                f"Input {name} was calibrated for [{low:.3g}, {high:.3g}], but the reference inputs span {seen}: "
+                f"{loss}. "
                 "Calibrate on inputs that are prepared like the reference inputs."
             )
             return _finding("calibration_range", False, message, {"inputs": inputs})
@@ -133,14 +140,17 @@ def quantization_drift(evidence: Evidence) -> Finding | None:
     figures = {"limit": limit, "worst_nrmse": worst.nrmse, "worst_layer": worst_layer.index}
     bad = {index for index, (_, drift) in drifts.items() if not drift.nrmse <= limit}
     if not bad:
-        message = f"Every layer stays near its float twin: the worst is {_place(worst_layer)} with nRMSE {worst.nrmse:.3g}."
+        message = (
+            f"Every layer stays near its float twin: the worst is {_place(worst_layer)} with nRMSE {worst.nrmse:.3g}."
+        )
         return _finding("quantization_drift", True, message, figures)
     first = min(bad)
     layer, drift = drifts[first]
     inherited = max((drifts[p][1].nrmse for p in layer.producers if p in drifts), default=0.0)
     message = (
-        f"The edge model departs from its float twin at {_place(layer)}: nRMSE {drift.nrmse:.3g}, {limit:g} is allowed, "
-        f"and its inputs carry {inherited:.3g}. Look at this layer's weights and quantisation parameters, or keep it in float."
+        f"The edge model departs from its float twin at {_place(layer)}: nRMSE {drift.nrmse:.3g}, {limit:g} is "
+        f"allowed, and its inputs carry {inherited:.3g}. Look at this layer's weights and quantisation parameters, "
+        "or keep it in float."
     )
     suspect = _suspect(layer, "quantization", f"first layer beyond the limit, nRMSE {drift.nrmse:.3g}")
     return _finding("quantization_drift", False, message, figures | _figures(layer, drift), [suspect])
@@ -172,7 +182,9 @@ def label_flip_rate(evidence: Evidence) -> Finding | None:
     if rate is None:
         return None
     figures = {"flips": agreement.flips, "frames": agreement.frames, "limit": limit}
-    message = f"{rate:.1%} of the answers differ between cloud and edge ({agreement.flips} of {agreement.frames} frames)"
+    message = (
+        f"{rate:.1%} of the answers differ between cloud and edge ({agreement.flips} of {agreement.frames} frames)"
+    )
     return _statistical("label_flip_rate", rate <= limit, f"{message}, {limit:.1%} are allowed.", figures, evidence)
 
 

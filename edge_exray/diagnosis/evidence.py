@@ -140,5 +140,3 @@ def _answer(scores: np.ndarray, binary: bool) -> int:
     if np.isnan(scores).any():
         return -1
     return int(scores[0] > 0.5) if binary else int(np.argmax(scores))
-
-

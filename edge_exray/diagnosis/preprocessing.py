@@ -69,14 +69,22 @@ def diagnose(statistics: ChannelStatistics) -> Diagnosis:
         what = "another shape" if statistics.mismatched else "NaN or infinite values"
         return Diagnosis(False, np.nan, f"the edge input has {what}", None, None, None, None, None, *ranges)
     residual, permutation, scale, offset = _fit(statistics)
+    constant = ranges[1][0] == ranges[1][1]
     square_error = np.trace(
-        statistics.reference_products - statistics.cross_products - statistics.cross_products.T + statistics.edge_products
+        statistics.reference_products
+        - statistics.cross_products
+        - statistics.cross_products.T
+        + statistics.edge_products
     )
     rmse = np.sqrt(max(0.0, square_error) / (statistics.count * len(permutation)))
     span = max(high - low for low, high in ranges)
     nrmse = float(rmse / span) if span > 0 else np.inf
-    if residual > _EXPLAINED:
-        hypothesis = f"unknown difference: channel order, scale and offset leave {residual:.1%} of the edge input unexplained"
+    if constant or residual > _EXPLAINED:
+        hypothesis = (
+            f"the edge input is always {ranges[1][0]:g}"
+            if constant
+            else f"unknown difference: channel order, scale and offset leave {residual:.1%} of the input unexplained"
+        )
         return Diagnosis(False, nrmse, hypothesis, None, residual, None, None, None, *ranges)
     return Diagnosis(
         False,

@@ -42,9 +42,7 @@ class ChannelStatistics:
     clipped: int = 0
     quantized: int = 0
 
-    def update(
-        self, reference: np.ndarray, edge: np.ndarray, representable: tuple[float, float] | None = None
-    ) -> None:
+    def update(self, reference: np.ndarray, edge: np.ndarray, representable: tuple[float, float] | None = None) -> None:
         """Adds one frame.
 
         Args:

@@ -100,9 +100,7 @@ class UserFunctions:
             # The user's code may raise anything; all of it is reported as the user's.
             raise errors.ModuleError(f"{name} of {self.source} failed: {type(e).__name__}: {e}") from e
 
-    def _inputs(
-        self, name: str, example: examples.Example, specs: Mapping[str, TensorSpec], frame_id: str
-    ) -> Inputs:
+    def _inputs(self, name: str, example: examples.Example, specs: Mapping[str, TensorSpec], frame_id: str) -> Inputs:
         if getattr(self, name) is None:
             return {key: _feature(example, spec, len(specs)) for key, spec in specs.items()}
         returned = self._call(name, example)

@@ -79,7 +79,9 @@ class Graph:
         return [
             t
             for t in op.inputs
-            if t >= 0 and not self.tensors[t].is_constant and not (t in self.producers and self.is_folded(self.producers[t]))
+            if t >= 0
+            and not self.tensors[t].is_constant
+            and not (t in self.producers and self.is_folded(self.producers[t]))
         ]
 
 

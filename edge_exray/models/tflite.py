@@ -62,7 +62,9 @@ class EdgeModel:
         self.path = "<bytes>" if isinstance(model, bytes) else os.fspath(model)
         self.content = model if isinstance(model, bytes) else _read(self.path)
         if self.content[4:8] != b"TFL3":
-            raise errors.ModelError(f"{self.path} is not a .tflite file: it lacks the identifier TFL3; convert it first")
+            raise errors.ModelError(
+                f"{self.path} is not a .tflite file: it lacks the identifier TFL3; convert it first"
+            )
         self._preserves = preserve_tensors
         try:
             with warnings.catch_warnings():
@@ -115,9 +117,7 @@ class EdgeModel:
             self.interpreter.invoke()
         except (ValueError, RuntimeError) as e:
             raise errors.ModelError(f"{self.path} failed while running: {_first_line(e)}") from e
-        return {
-            name: self.outputs[name].real(self.interpreter.get_tensor(i)) for name, i in self._output_index.items()
-        }
+        return {name: self.outputs[name].real(self.interpreter.get_tensor(i)) for name, i in self._output_index.items()}
 
     def set_inputs(self, feed: Mapping[str, np.ndarray]) -> None:
         """Puts a feed in place and allocates tensors anew when its shapes are others than before; see `infer`."""

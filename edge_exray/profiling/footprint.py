@@ -7,6 +7,7 @@ that abort: its death becomes an error here. Run as `python -m edge_exray.profil
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,21 +32,25 @@ def measure_footprint(path: str | os.PathLike[str], kernels: str, num_threads: i
     """Loads and runs a model in a new process.
 
     Args:
-        path: A .tflite that loads.
+        path: A .tflite.
         kernels: See `EdgeModel`.
         num_threads: Threads of the interpreter.
 
     Raises:
-        ProfilingError: The process died or failed.
+        ModelError: The model does not load or run.
+        ProfilingError: The kernels killed the process.
     """
-    command = [sys.executable, "-m", __name__, os.fspath(path), kernels, str(num_threads)]
+    path = os.fspath(path)
+    command = [sys.executable, "-m", __name__, path, kernels, str(num_threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise errors.ProfilingError(
+            f"the {kernels} kernels kill the process that runs {path} ({name}): try other kernels"
+        )
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise errors.ProfilingError(
-            f"{os.fspath(path)} cannot be run with {kernels} kernels: the process ended with status "
-            f"{done.returncode} ({last}); try other kernels"
-        )
+        raise errors.ModelError(f"{path} does not run in LiteRT with {kernels} kernels: {last}")
     return Footprint(**json.loads(done.stdout.splitlines()[-1]))
 
 

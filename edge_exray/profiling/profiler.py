@@ -122,14 +122,15 @@ def profile_model(
     Raises:
         ModelError: The model does not load or run.
         DataError: The feeds do not fit the model.
-        ProfilingError: The ops cannot be timed.
+        ProfilingError: The ops cannot be timed, or the kernels abort.
     """
+    # First, because kernels that abort shall take the child with them and not this process.
+    footprint = measure_footprint(model_path, kernels, num_threads)
     plain = EdgeModel(model_path, kernels=kernels, num_threads=num_threads)
     if not plain.graph.ops:
         raise errors.ProfilingError(f"{plain.path} has no op: there is nothing to profile")
     feeds = [random_feed(plain.inputs)] if feeds is None else feeds
     _check_shapes(feeds)
-    footprint = measure_footprint(model_path, kernels, num_threads)
     wall = time_inferences(plain, feeds, runs=runs, warmup_runs=warmup_runs)
     p50, p90, p99 = (float(p) for p in np.percentile(wall, (50, 90, 99)))
 
@@ -180,6 +181,12 @@ def _op_times(model: EdgeModel, steps: Mapping[Step, float], wall_ms: float, ker
                 "profile with builtin kernels"
             )
         timed[index] = kernel, raw_ms
+    for op in graph.ops:
+        if op.index not in timed and not graph.is_folded(op):
+            raise errors.ProfilingError(
+                f"{model.path}: the {kernels} kernels do not run op {op.index}, {op.name}, by itself; "
+                "profile with builtin kernels"
+            )
     total = sum(raw_ms for _, raw_ms in timed.values())
     times = []
     for op in graph.ops:

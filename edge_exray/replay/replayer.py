@@ -83,7 +83,9 @@ class Replayer:
     def input_ranges(self) -> dict[str, tuple[float, float]]:
         """Returns the name of each quantised edge input and the values that it can represent."""
         specs = self.edge.inputs.items()
-        return {name: spec.quantization.range(spec.dtype) for name, spec in specs if _is_narrow(spec) and spec.quantization}
+        return {
+            name: spec.quantization.range(spec.dtype) for name, spec in specs if _is_narrow(spec) and spec.quantization
+        }
 
     def replay(self, frame: Frame, statistics: ReplayStatistics) -> Prediction:
         """Runs one frame through all models.
@@ -200,6 +202,6 @@ def _require_same_interface(cloud: CloudModel, edge: EdgeModel) -> None:
             differ = any(a != b for a, b in zip(spec.shape[1:], other[1:], strict=False) if -1 not in (a, b))
             if spec.shape and (len(spec.shape) != len(other) or differ):
                 raise errors.ModelError(
-                    f"{what[:-1]} {name} has shape {list(spec.shape)} in {cloud.path} and {list(other)} in {edge.path}: "
+                    f"{what[:-1]} {name} has shape {list(spec.shape)} in {cloud.path}, {list(other)} in {edge.path}: "
                     "these are not two versions of one model"
                 )

@@ -66,7 +66,9 @@ def from_line(line: str) -> tuple[Key, Statistic]:
         empty = getattr(statistic, name)
         if isinstance(value, list):
             array = np.array([np.nan if v is None else v for v in value], np.float64)
-            setattr(statistic, name, np.where(np.isnan(array), empty, array) if name.endswith("_range") else array)
+            if name.endswith("_range"):
+                array = np.where(np.isnan(array), empty, array)
+            setattr(statistic, name, array if array.size else empty)
         else:
             setattr(statistic, name, empty if value is None else value)
     return key, statistic

@@ -12,21 +12,24 @@ _SHARES = {"share", "rate", "coverage", "accuracy", "drop", "residual"}
 
 
 def number(value: float | int | bool | None) -> str:
-    """Returns a figure with three significant digits; None becomes a dash, and only 1 itself reads "1"."""
+    """Returns a figure with three significant digits; None becomes a dash."""
     if value is None:
         return _MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return _minus(f"{value:,}")
-    if 0.9995 <= value < 1:
-        return ">0.999"
     if 999.5 <= abs(value) < 1e6:
         return _minus(f"{value:,.0f}")
     if value == 0 or 1e-3 <= abs(value) < 1e6:
         return _minus(f"{value:.3g}")
     mantissa, exponent = f"{value:.1e}".split("e")
     return _minus(f"{mantissa}e{int(exponent)}")
+
+
+def correlation(value: float | None) -> str:
+    """Returns a cosine or coefficient of determination; only 1 itself reads "1"."""
+    return ">0.999" if value is not None and 0.9995 <= value < 1 else number(value)
 
 
 def percent(value: float | None) -> str:
@@ -70,6 +73,8 @@ def figure(value: Any, key: str = "") -> str:
         return percent(value)
     if isinstance(value, int) and not isinstance(value, bool) and parts[-1] == "bytes":
         return size(value)
+    if parts[-1] in ("cosine", "r2"):
+        return correlation(value)
     text = number(value)
     unit = {"ms": " ms", "db": " dB"}.get(parts[-1], "")
     return text if text == _MISSING else text + unit

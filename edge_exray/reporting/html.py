@@ -19,6 +19,7 @@ from edge_exray.reporting import formats
 _LEGS = ("preprocessing", "conversion", "quantization", "kernel")
 
 _FILTERS = (
+    formats.correlation,
     formats.figure,
     formats.number,
     formats.percent,
@@ -109,7 +110,7 @@ def _chart(layers: list[dict[str, Any]], legs: list[str], suspects: list[dict[st
 def _hover_text(layer: dict[str, Any]) -> str:
     def wrapped(name: str) -> str:
         # plotly reads hover texts as HTML of its own kind.
-        return "<br>  ".join(html.escape(line) for line in textwrap.wrap(name, 64, max_lines=4, placeholder=" …"))
+        return "<br>  ".join(html.escape(line) for line in textwrap.wrap(name, 44, max_lines=5, placeholder=" …"))
 
     lines = [f"<b>{layer['index']} · {html.escape(layer['op'])}</b>", wrapped(layer["name"])]
     lines.append(f"cloud: {wrapped(layer['cloud_tensor'] or layer['status'])}")

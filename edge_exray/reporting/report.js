@@ -50,21 +50,24 @@ function draw(chart) {
       marker: { color: "#d9453b", size: 13, symbol: "circle-open", line: { width: 2 } },
     });
   }
+  // A floor for the axis: rounding noise shall not look like an error.
+  const top = 1.05 * Math.max(0.01, ...Object.values(data.legs).flat());
+  const scale = (log) => (log ? { "yaxis.type": "log", "yaxis.autorange": true } : { "yaxis.type": "linear", "yaxis.range": [0, top] });
   const grid = "rgba(128,136,144,.22)";
   Plotly.newPlot(chart, traces, {
     margin: { l: 56, r: 8, t: 8, b: 48 }, paper_bgcolor: "transparent", plot_bgcolor: "transparent",
     font: { size: 12, color: "#707a84", family: getComputedStyle(document.body).fontFamily }, hovermode: "closest", hoverdistance: 30, dragmode: "zoom",
     hoverlabel: { align: "left", bgcolor: "#20262c", bordercolor: "#20262c", font: { color: "#f2f4f6", size: 12 } },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-    xaxis: { title: { text: "layer" }, gridcolor: grid, zeroline: false, range: [data.layers[0] - 1, data.layers.at(-1) + 1] },
-    yaxis: { title: { text: "nRMSE" }, gridcolor: grid, zeroline: false, rangemode: "tozero", exponentformat: "power" },
+    showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    xaxis: { title: { text: "layer" }, gridcolor: grid, zeroline: false, range: [data.layers[0] - 0.5, data.layers.at(-1) + 0.5] },
+    yaxis: { title: { text: "nRMSE" }, gridcolor: grid, zeroline: false, range: [0, top], exponentformat: "power", automargin: true },
     shapes: marked.map(({ layer }) => ({
       type: "line", x0: layer, x1: layer, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color: "#d9453b", width: 1, dash: "dot" },
     })),
   }, { responsive: true, displaylogo: false, displayModeBar: false });
   chart.on("plotly_click", ({ points }) => { location.hash = `layer-${points[0].x}`; });
   document.getElementById("log-scale").addEventListener("change", (event) =>
-    Plotly.relayout(chart, { "yaxis.type": event.target.checked ? "log" : "linear" }));
+    Plotly.relayout(chart, scale(event.target.checked)));
   addEventListener("beforeprint", () => Plotly.relayout(chart, { width: 680 }));
   addEventListener("afterprint", () => Plotly.relayout(chart, { width: null, autosize: true }));
 }

@@ -2,7 +2,6 @@ import os
 import pathlib
 
 import models_zoo
-import numpy as np
 import pytest
 import tensorflow as tf
 from tfx import types
@@ -24,13 +23,11 @@ def edge_inputs_fn(example):
 
 
 @pytest.fixture(scope="module")
-def edge_model(conv_net, tmp_path_factory) -> types.Artifact:
+def edge_model(edge_models, tmp_path_factory) -> types.Artifact:
     """A Model artifact as EdgeConverter makes it."""
-    loaded = tf.saved_model.load(conv_net)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([loaded.signatures["serving_dense"]], loaded)
     artifact = standard_artifacts.Model()
     artifact.uri = str(tmp_path_factory.mktemp("edge_model"))
-    _write_model(artifact, converter.convert())
+    _write_model(artifact, pathlib.Path(edge_models["int8"]).read_bytes())
     return artifact
 
 

@@ -9,22 +9,13 @@ import numpy as np
 import pytest
 
 from edge_exray import errors, schemas
-from edge_exray.conversion import converter, modes
+from edge_exray.conversion import converter
 from edge_exray.models import saved_model
 from edge_exray.models.tflite import EdgeModel
 
 
 def _frames(count: int = 40) -> list[dict[str, np.ndarray]]:
     return [{"image": image[np.newaxis]} for image in models_zoo.make_frames(count, seed=5)[0]]
-
-
-@pytest.fixture(scope="module")
-def conversions(conv_net: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, converter.Conversion]:
-    """The convolutional net in every mode."""
-    folder = tmp_path_factory.mktemp("conversions")
-    outputs = {str(folder / f"{mode}.tflite"): mode for mode in modes.MODES}
-    made = converter.convert_many(conv_net, outputs, signature="serving_dense", calibration=_frames())
-    return {conversion.quantization: conversion for conversion in made}
 
 
 @pytest.mark.parametrize(

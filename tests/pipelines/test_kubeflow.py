@@ -58,7 +58,7 @@ def test_artifact_types_of_edge_exray_can_be_imported_by_name(compiled):
     import edge_exray
 
     titles = {
-        artifact.artifact_type.schema_title
+        yaml.safe_load(artifact.artifact_type.instance_schema)["title"]
         for component in compiled.components.values()
         for artifact in component.output_definitions.artifacts.values()
     }

@@ -2,17 +2,14 @@
 
 import pathlib
 
-import models_zoo
 import numpy as np
 import pytest
 
 
-def _convert(functions, module, path: pathlib.Path, configure=None) -> str:
+def _convert(functions, module, path: pathlib.Path) -> str:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions(functions, module)
-    if configure:
-        configure(converter)
     path.write_bytes(converter.convert())
     return str(path)
 
@@ -23,28 +20,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def float_net(conv_net, folder) -> str:
-    """The float .tflite of the `conv_net`, with an unknown batch size."""
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(conv_net)
-    return _convert([loaded.signatures["serving_dense"]], loaded, folder / "float.tflite")
+def float_net(edge_models) -> str:
+    """`conv_net` in float, with an unknown batch size."""
+    return edge_models["none"]
 
 
 @pytest.fixture(scope="session")
-def int8_net(conv_net, folder) -> str:
-    """The same with int8 inputs, outputs and kernels."""
-    import tensorflow as tf
-
-    def configure(converter):
-        images, _ = models_zoo.make_frames(8)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[None]] for image in images)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-
-    loaded = tf.saved_model.load(conv_net)
-    return _convert([loaded.signatures["serving_dense"]], loaded, folder / "int8.tflite", configure)
+def int8_net(edge_models) -> str:
+    """`conv_net` with int8 inputs, outputs and kernels."""
+    return edge_models["int8"]
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,10 @@ def test_memory_counts_weights_and_not_what_was_loaded_before(float_net, heavy_n
     assert heavy.init_ms > 0
 
 
-def test_a_model_that_does_not_run_is_an_error_that_names_it(corrupt):
-    with pytest.raises(errors.ProfilingError, match=r"corrupt\.tflite cannot be run with builtin kernels"):
-        footprint.measure_footprint(corrupt, "builtin", 1)
+def test_kernels_that_abort_are_an_error(float_net, tmp_path, monkeypatch):
+    interpreter = tmp_path / "python"
+    interpreter.write_text("#!/bin/sh\nkill -ABRT $$\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(interpreter))
+    with pytest.raises(errors.ProfilingError, match=r"reference kernels kill .*float\.tflite \(SIGABRT\)"):
+        profiler.profile_model(float_net, kernels="reference", **FEW)

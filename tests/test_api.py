@@ -1,0 +1,219 @@
+"""Every check: it fires on the fault that it names, and is silent on a healthy twin."""
+
+import json
+import pathlib
+
+import models_zoo
+import numpy as np
+import pytest
+import tampering
+
+import edge_exray
+from edge_exray import errors
+from edge_exray.diagnosis.report import Report, Verdict
+from edge_exray.frames.functions import UserFunctions
+
+
+@pytest.fixture(scope="module")
+def frames():
+    images, labels = models_zoo.make_frames(60, seed=2)
+    return [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
+
+
+@pytest.fixture
+def validate(conv_net, edge_models, frames):
+    """`edge_exray.validate` of `conv_net`; the edge model is the int8 one unless another is given."""
+
+    def run(edge=None, examples=frames, **options):
+        options = {"float_edge": edge_models["none"], "signature": "serving_dense"} | options
+        return edge_exray.validate(conv_net, edge or edge_models["int8"], examples, **options)
+
+    return run
+
+
+def failed(report: Report) -> list[str]:
+    return [check.name for check in report.failed_checks]
+
+
+def check(report: Report, name: str):
+    return next(c for c in report.checks if c.name == name)
+
+
+def depthwise(report: Report) -> int:
+    return next(layer["index"] for layer in report.layers if layer["op"] == "DEPTHWISE_CONV_2D")
+
+
+@pytest.mark.parametrize("mode", ["none", "float16", "dynamic_range", "int8"])
+def test_a_healthy_model_passes(validate, edge_models, mode):
+    report = validate(edge_models[mode])
+    assert report, report.summary
+    assert report.verdict is Verdict.PASSED
+    assert report.suspects == []
+    assert report.alignment["coverage"] == 1.0
+    assert report.accuracy["cloud"] > 0.9
+
+
+def test_the_float_twin_is_made_when_it_is_missing(validate):
+    assert validate(float_edge=None)
+
+
+@pytest.mark.parametrize(
+    ("app", "named"),
+    [
+        (lambda x: x[..., ::-1], "reversed channels (BGR instead of RGB)"),
+        (lambda x: (x + 1) / 2, "wrong scale: [0, 1] instead of [-1, 1]"),
+        (lambda x: x + 0.5, "wrong offset"),
+        (lambda x: np.rot90(x).copy(), "unknown difference"),
+    ],
+)
+def test_wrong_preprocessing_is_named_first(validate, app, named):
+    functions = UserFunctions(edge_inputs_fn=lambda e: {"image": app(e["image"]).astype(np.float32)})
+    report = validate(module=functions)
+    assert not report
+    assert failed(report)[0] == "preprocessing"
+    assert named in report.summary
+    # The legs on the reference inputs are not to blame.
+    assert {"conversion_drift", "calibration_range", "quantization_drift"}.isdisjoint(failed(report))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "loss"), [(lambda x: (x + 1) / 2, "clipped"), (lambda x: x * 127.5 + 127.5, "of the range is used")]
+)
+def test_calibration_on_a_wrong_scale_is_named_first(validate, conv_net, tmp_path, wrong, loss):
+    images, _ = models_zoo.make_frames(40, seed=3)
+    edge = tmp_path / "edge.tflite"
+    calibration = [{"image": wrong(image[None])} for image in images]
+    edge_exray.convert(conv_net, edge, quantization="int8", signature="serving_dense", calibration=calibration)
+    report = validate(edge)
+    assert failed(report)[0] == "calibration_range"
+    assert "Input image was calibrated for" in report.summary
+    assert loss in report.summary
+
+
+@pytest.mark.parametrize("mode", ["none", "int8"])
+def test_scaled_weights_are_found_at_their_layer(validate, edge_models, tmp_path, mode):
+    layer = depthwise(validate(edge_models[mode]))
+    edge = tmp_path / "edge.tflite"
+    edge.write_bytes(tampering.scale_weights(pathlib.Path(edge_models[mode]).read_bytes(), layer, 3.0))
+    report = validate(edge)
+    assert failed(report)[0] == "quantization_drift"
+    assert report.suspects[0].layer == layer
+    assert f"layer {layer} DEPTHWISE_CONV_2D" in report.summary
+
+
+def test_a_conversion_that_changes_the_model_is_found_at_its_layer(validate, edge_models, tmp_path):
+    layer = depthwise(validate(edge_models["none"]))
+    twin = tmp_path / "twin.tflite"
+    twin.write_bytes(tampering.scale_weights(pathlib.Path(edge_models["none"]).read_bytes(), layer, 3.0))
+    report = validate(twin, float_edge=twin)
+    assert "conversion_drift" in failed(report)
+    assert next(s for s in report.suspects if s.leg == "conversion").layer == layer
+
+
+def test_nan_is_located_at_the_op(validate, edge_models, tmp_path):
+    layer = depthwise(validate(edge_models["none"]))
+    edge = tmp_path / "edge.tflite"
+    edge.write_bytes(tampering.scale_weights(pathlib.Path(edge_models["none"]).read_bytes(), layer, np.nan))
+    report = validate(edge)
+    assert failed(report)[0] == "non_finite"
+    assert report.suspects[0].layer == layer
+
+
+def test_nan_in_the_input_is_named(validate, frames):
+    broken = [{**frames[0], "image": frames[0]["image"] * np.nan}, *frames[1:]]
+    report = validate(examples=broken)
+    assert "non_finite" in failed(report)
+    assert "NaN" in check(report, "non_finite").message
+
+
+def test_an_edge_model_of_another_graph_is_not_covered(validate, conv_net, tmp_path):
+    other = models_zoo.save_wide_net(tmp_path / "other")
+    edge = tmp_path / "edge.tflite"
+    edge_exray.convert(other, edge, quantization="none")
+    report = validate(edge)
+    assert "alignment_coverage" in failed(report)
+    assert report.alignment["unmatched"] > 0
+
+
+def test_too_few_frames_are_inconclusive_and_block(validate, frames):
+    report = validate(examples=frames[:20])
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert not report
+    assert "give at least 30" in report.summary
+
+
+def test_without_labels_accuracy_is_left_out(validate, frames):
+    report = validate(examples=[{"image": frame["image"]} for frame in frames])
+    assert report
+    assert report.frames["labelled"] == 0
+    assert report.accuracy["cloud"] is None
+    assert "accuracy_drop" not in [c.name for c in report.checks]
+
+
+def test_limits_come_from_the_spec(validate):
+    strict = edge_exray.ValidationSpec(max_layer_nrmse=1e-6)
+    assert failed(validate(spec=strict)) == ["quantization_drift"]
+
+
+def test_an_unknown_limit_is_named():
+    with pytest.raises(errors.SpecError, match="max_layer_nrsme"):
+        edge_exray.ValidationSpec.from_json('{"max_layer_nrsme": 0.1}')
+    with pytest.raises(errors.SpecError, match="max_label_flip_rate.*1.5"):
+        edge_exray.ValidationSpec.from_json('{"max_label_flip_rate": 1.5}')
+
+
+def test_the_report_is_written_and_read_back(validate, tmp_path):
+    report = validate(out=tmp_path / "out")
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {"report.json", "report.html", "junit.xml", "replay"}
+    read = Report.load(tmp_path / "out" / "report.json")
+    assert read.to_dict() == report.to_dict()
+    assert json.loads(report.to_json())["verdict"] == "passed"
+
+
+def test_regression_outputs_are_judged_by_their_drift(tmp_path):
+    cloud = models_zoo.save_two_input_net(tmp_path / "net")
+    rng = np.random.default_rng(1)
+    features = {"zebra": (5,), "apple": (4,)}
+    examples = [
+        {name: rng.normal(size=shape).astype(np.float32) for name, shape in features.items()}
+        | {"ids": np.array([i % 4], np.int32)}
+        for i in range(40)
+    ]
+    edge = tmp_path / "edge.tflite"
+    edge_exray.convert(cloud, edge, quantization="none")
+    assert edge_exray.validate(cloud, edge, examples)
+    swapped = UserFunctions(edge_inputs_fn=lambda e: {"zebra": e["zebra"][::-1], "apple": e["apple"], "ids": e["ids"]})
+    report = edge_exray.validate(cloud, edge, examples, module=swapped, float_edge=edge)
+    assert {"preprocessing", "output_drift"} <= set(failed(report))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"cloud": "nowhere"}, errors.ModelError, "no SavedModel in nowhere"),
+        ({"signature": "serving_default"}, errors.ModelError, "takes serialized tf.Examples.*use 'serving_dense'"),
+        ({"signature": "predict"}, errors.ModelError, r"no signature 'predict', only \['serving_default', "),
+        ({"edge": "nowhere.tflite"}, errors.ModelError, "cannot read the edge model nowhere.tflite"),
+        ({"examples": []}, errors.DataError, "no examples"),
+        ({"examples": "nowhere.npz"}, errors.DataError, "nowhere.npz"),
+        ({"examples": [{"picture": np.zeros((16, 16, 3))}]}, errors.DataError, "no feature named.*image"),
+        ({"module": "nowhere.py"}, errors.ModuleError, "no module file nowhere.py"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_written(conv_net, edge_models, frames, tmp_path, change, error, match):
+    arguments = {"cloud": conv_net, "edge": edge_models["int8"], "examples": frames} | change
+    with pytest.raises(error, match=match):
+        edge_exray.validate(**arguments, float_edge=edge_models["none"], out=tmp_path / "out")
+    assert not any((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_a_corrupt_edge_model_is_named(validate, edge_models, tmp_path):
+    content = pathlib.Path(edge_models["int8"]).read_bytes()
+    edge = tmp_path / "edge.tflite"
+    edge.write_bytes(content[: len(content) // 2])
+    with pytest.raises(errors.ModelError, match=r"edge\.tflite does not load"):
+        validate(edge)
+    edge.write_bytes(b"PK\x03\x04 a zip file")
+    with pytest.raises(errors.ModelError, match="not a .tflite file"):
+        validate(edge)

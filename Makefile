@@ -6,6 +6,8 @@ PYTHON_BIN := .venv/bin/python
 LOCK_DATE := 2026-11-01
 OLD_STACK_DATE := 2025-06-15
 NOT_OLD := ai-edge-litert plotly uv ruff mypy librt pathspec mypy-extensions ast-serialize
+# ai-edge-litert asks for it on every Python; later ones declare Python < 3.11, which uv overlooks but pip does not.
+NEW_STACK_CONSTRAINT := backports-strenum<1.3
 COMPILE := .venv/bin/uv pip compile setup.py --extra all --extra dev --quiet --upgrade --no-annotate \
 	--custom-compile-command "make lock"
 
@@ -39,12 +41,13 @@ typecheck: setup ## Check types
 	@cd build/typecheck && ../../.venv/bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p edge_exray
 
 bench: setup ## Run every benchmark
-	@set -e; for file in benchmarks/[!_]*.py; do $(PYTHON_BIN) -m benchmarks.$$(basename $$file .py); done
+	@set -e; for file in $(wildcard benchmarks/[!_]*.py); do $(PYTHON_BIN) -m benchmarks.$$(basename $$file .py); done
 
 lock: setup ## Resolve requirements/ anew
 	@$(COMPILE) --python-version 3.10 --python-platform x86_64-manylinux_2_28 --exclude-newer $(OLD_STACK_DATE) \
 		$(NOT_OLD:%=--exclude-newer-package %=$(LOCK_DATE)) --output-file requirements/py310.txt
-	@$(COMPILE) --python-version 3.11 --universal --exclude-newer $(LOCK_DATE) --output-file requirements/py311plus.txt
+	@$(COMPILE) --python-version 3.11 --universal --exclude-newer $(LOCK_DATE) --output-file requirements/py311plus.txt \
+		--constraint <(echo "$(NEW_STACK_CONSTRAINT)")
 
 clean: ## Remove .venv and everything that was built
 	@rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache demo-run

@@ -56,16 +56,11 @@ def packages():
     return found
 
 
-def readme():
-    path = ROOT / "README.md"
-    return path.read_text("utf-8") if path.exists() else ""
-
-
 setuptools.setup(
     name="edge-exray",
     version=version(),
     description="TFX components that block a push when the edge model does not do what the cloud model does",
-    long_description=readme(),
+    long_description=ROOT.joinpath("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],

@@ -12,7 +12,7 @@ from edge_exray.version import __version__
 # Name -> module that defines it. TFX on Kubeflow imports the artifact types by these names.
 _LAZY = {
     "validate": "edge_exray.api",
-    "profile": "edge_exray.api",
+    "profile": "edge_exray.profiling.profile",
     "convert": "edge_exray.conversion.converter",
     "Report": "edge_exray.diagnosis.report",
     "ValidationSpec": "edge_exray.diagnosis.spec",

@@ -1,9 +1,7 @@
 """Executor of EdgeReplay."""
 
 import itertools
-import os
 import pathlib
-import tempfile
 from typing import Any
 
 import apache_beam as beam
@@ -44,10 +42,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         edge_model = artifact_utils.get_single_instance(input_dict["edge_model"])
         files = artifacts.example_files(input_dict["examples"], artifacts.name_list(exec_properties, "splits"))
         replay_artifact = artifact_utils.get_single_instance(output_dict["replay"])
-        with tempfile.TemporaryDirectory() as scratch, user_modules.installed(exec_properties) as module:
-            paths = _model_paths(input_dict, exec_properties, scratch)
-            self._beam_pipeline_args += [f"--extra_package={wheel}" for wheel in module.packages]
-            self._replay(paths, files, module.source, exec_properties, pathlib.Path(replay_artifact.uri))
+        directory = pathlib.Path(replay_artifact.uri)
+        with user_modules.installed(exec_properties) as module:
+            paths = _model_paths(input_dict, exec_properties, directory)
+            packages = [f"--extra_package={wheel}" for wheel in module.packages]
+            self._beam_pipeline_args = [*self._beam_pipeline_args, *packages]
+            self._replay(paths, files, module.source, exec_properties, directory)
         # What the validator needs for a blessing that resolvers understand: the model that it blesses.
         replay_artifact.set_string_custom_property("edge_model", edge_model.uri)
         replay_artifact.set_int_custom_property("edge_model_id", edge_model.id)
@@ -70,11 +70,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         frames = replay.head_frames(replayer, load_functions(module), first[:ALIGNMENT_FRAMES])
         alignment = replayer.align(frames)
         slice_keys = artifacts.name_list(exec_properties, "slice_keys")
-        with self._make_beam_pipeline() as pipeline:
+        with beam_replay.fresh(directory), self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Files" >> beam.Create([file for split_files in files.values() for file in split_files])
-                | "Read" >> beam.io.ReadAllFromTFRecord()
                 | "Replay" >> beam_replay.Replay(paths, alignment, module, slice_keys, directory)
             )
         # Last, because a directory without it is no result.
@@ -82,7 +81,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 
 def _model_paths(
-    input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any], scratch: str
+    input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any], directory: pathlib.Path
 ) -> ModelPaths:
     cloud = artifacts.saved_model_path(artifact_utils.get_single_instance(input_dict["model"]))
     edge = artifacts.tflite_path(artifact_utils.get_single_instance(input_dict["edge_model"]))
@@ -90,6 +89,7 @@ def _model_paths(
     if input_dict.get("float_edge_model"):
         float_edge = artifacts.tflite_path(artifact_utils.get_single_instance(input_dict["float_edge_model"]))
     else:
-        float_edge = os.path.join(scratch, "float_edge.tflite")
+        # Beside the replay, where every worker can read it.
+        float_edge = str(directory / "float_edge.tflite")
         convert(cloud, float_edge, quantization="none", signature=signature)
     return ModelPaths(cloud, float_edge, edge, signature)

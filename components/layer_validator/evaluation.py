@@ -5,9 +5,11 @@ from typing import Any
 
 import apache_beam as beam
 import tensorflow_model_analysis as tfma
+from google.protobuf import json_format
 from tensorflow_model_analysis import constants
 from tfx_bsl.tfxio import tf_example_record
 
+from edge_exray import errors
 from edge_exray.diagnosis.evidence import Agreement
 from edge_exray.diagnosis.report import CheckResult, Verdict
 from edge_exray.replay import result
@@ -28,6 +30,9 @@ def complete_config(
     Returns:
         The configuration with a model spec for each side. They name the label only when every frame has one: TFMA
         fails on the first frame without.
+
+    Raises:
+        SpecError: It asks for the metrics of a model that is neither side.
     """
     completed = tfma.EvalConfig()
     output = agreement.output or next(iter(outputs))
@@ -37,7 +42,7 @@ def complete_config(
     else:
         metrics = [tfma.MetricConfig(class_name="ExampleCount")]
         if labelled and agreement.output is not None:
-            accuracy = "SparseCategoricalAccuracy" if outputs[output][-1] > 1 else "BinaryAccuracy"
+            accuracy = "SparseCategoricalAccuracy" if outputs[output][-1] != 1 else "BinaryAccuracy"
             metrics.append(tfma.MetricConfig(class_name=accuracy))
         completed.metrics_specs.add().metrics.extend(metrics)
     if not any(spec.prediction_key for spec in completed.model_specs):
@@ -49,9 +54,12 @@ def complete_config(
                 label_key=result.LABEL if labelled else "",
                 is_baseline=side == CLOUD,
             )
+    known = [model.name for model in completed.model_specs]
     for spec in completed.metrics_specs:
-        del spec.model_names[:]
-        spec.model_names.extend(model.name for model in completed.model_specs)
+        unknown = sorted(set(spec.model_names) - set(known))
+        if unknown:
+            raise errors.SpecError(f"eval_config has metrics of the models {unknown}, there are only {known}")
+        spec.model_names[:] = spec.model_names or known
     return completed
 
 
@@ -85,35 +93,68 @@ def evaluate(pipeline: beam.Pipeline, files: list[str], config: tfma.EvalConfig,
 
 def threshold_check(config: tfma.EvalConfig, directory: str) -> CheckResult | None:
     """Turns TFMA's validation into a check; None when the configuration has no thresholds."""
-    thresholds = tfma.metrics.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
-    if not thresholds:
+    if not tfma.metrics.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config):
         return None
     validation = tfma.load_validation_result(directory)
-    failures = []
-    for part in validation.metric_validations_per_slice:
-        where = ", ".join(f"{k.column}:{_value(k)}" for k in part.slice_key.single_slice_keys) or "all frames"
-        failures += [
-            {
-                "slice": where,
-                "metric": f.metric_key.name,
-                "model": f.metric_key.model_name,
-                "message": f.message,
-                "value": f.metric_value.double_value.value,
-                "is_difference": f.metric_key.is_diff,
-            }
-            for f in part.failures
-        ]
     if validation.validation_ok:
-        return CheckResult("tfma_thresholds", Verdict.PASSED, "All thresholds of the EvalConfig are met.", {})
-    described = [
-        f"{'change of ' if f['is_difference'] else ''}{f['metric']} of {f['model'] or EDGE} on {f['slice']} is {f['value']:.4g}"
-        for f in failures
-    ] or ["a slice that it asks for has no frames"]
+        return CheckResult("tfma_thresholds", Verdict.PASSED, "All thresholds of the EvalConfig are met.")
+    failures = [
+        _failure(_slice(part.slice_key), failure)
+        for part in validation.metric_validations_per_slice
+        for failure in part.failures
+    ]
+    missing = [
+        ", ".join([*spec.feature_keys, *(f"{key}:{value}" for key, value in spec.feature_values.items())])
+        for spec in validation.missing_slices
+    ]
+    described = [_describe(failure) for failure in failures] + [f"no frame is in slice {name}" for name in missing]
     message = f"Thresholds of the EvalConfig are not met: {'; '.join(described[:3])}."
-    return CheckResult("tfma_thresholds", Verdict.FAILED, message, {"failures": failures})
+    if len(described) > 3:
+        message += f" {len(described) - 3} more are not met either."
+    return CheckResult("tfma_thresholds", Verdict.FAILED, message, {"failures": failures, "missing_slices": missing})
+
+
+def config_error(error: Exception, agreement: Agreement) -> errors.SpecError:
+    """Says in one sentence why TFMA could not evaluate the predictions with the user's EvalConfig."""
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    said = (str(cause).strip().splitlines() or [""])[0]
+    message = f"TFMA cannot evaluate the predictions with this EvalConfig: {type(cause).__name__}: {said}"
+    if agreement.labelled < agreement.frames:
+        message += (
+            f" (only {agreement.labelled} of {agreement.frames} frames have a label: metrics that need one need "
+            "EdgeReplay's label_fn)"
+        )
+    return errors.SpecError(message)
+
+
+def _failure(where: str, failure: Any) -> dict[str, Any]:
+    threshold = json_format.MessageToDict(failure.metric_threshold)
+    return {
+        "slice": where,
+        "metric": failure.metric_key.name,
+        "model": failure.metric_key.model_name or EDGE,
+        "is_change": failure.metric_key.is_diff,
+        "value": failure.metric_value.double_value.value if failure.HasField("metric_value") else None,
+        # The only entry is the kind of the threshold, which `is_change` tells as well.
+        "threshold": next(iter(threshold.values()), {}),
+    }
+
+
+def _describe(failure: dict[str, Any]) -> str:
+    what = f"{'change of ' if failure['is_change'] else ''}{failure['metric']} of {failure['model']}"
+    if failure["value"] is None:
+        return f"{what} was not computed on {failure['slice']}"
+    limit = ", ".join(f"{name} {value}" for name, value in failure["threshold"].items())
+    return f"{what} on {failure['slice']} is {failure['value']:.4g} (threshold: {limit})"
+
+
+def _slice(key: Any) -> str:
+    parts = [f"{part.column}:{_value(part)}" for part in key.single_slice_keys]
+    return ", ".join(parts) or "all frames"
 
 
 def _value(key: Any) -> str:
-    kind = key.WhichOneof("kind")
-    value = getattr(key, kind)
+    value = getattr(key, key.WhichOneof("kind"))
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

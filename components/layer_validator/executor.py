@@ -42,6 +42,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         Raises:
             ArtifactError: The replay is incomplete.
+            SpecError: TFMA cannot evaluate the predictions with the EvalConfig.
             NotBlessedError: A check did not pass and `fail_on_not_blessed` is set.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
@@ -70,8 +71,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             evidence.replay.summary["outputs"],
             evidence.agreement,
         )
-        with self._make_beam_pipeline() as pipeline:
-            evaluation.evaluate(pipeline, evidence.replay.prediction_files(), config, directory)
+        try:
+            with self._make_beam_pipeline() as pipeline:
+                evaluation.evaluate(pipeline, evidence.replay.prediction_files(), config, directory)
+        except Exception as e:
+            # TFMA has no error of its own: what the user wrote may raise anything, anywhere in the pipeline.
+            if eval_config is None:
+                raise
+            raise evaluation.config_error(e, evidence.agreement) from e
         return evaluation.threshold_check(config, directory)
 
 

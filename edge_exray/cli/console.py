@@ -1,7 +1,6 @@
 """What the commands share: exit status and colours of verdicts, files of limits, progress."""
 
 import contextlib
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
@@ -24,11 +23,6 @@ def read_text(path: pathlib.Path | None, what: str) -> str | None:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise errors.SpecError(f"cannot read the {what} {path}: {e}") from e
-
-
-def quiet_tensorflow() -> None:
-    """Keeps TensorFlow's and LiteRT's log off the terminal; what matters is raised; must come before their import."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The `exray` command."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -40,6 +41,8 @@ def root(
 
 def main() -> None:
     """Runs the command line; an error is one line on stderr, unless `--debug` asks for the traceback."""
+    # TensorFlow reads this when it is imported, and logs errors about absent GPUs otherwise; what matters is raised.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         # Not standalone, because Click would end a misspelt option with status 2, which means `failed` here.
         status = app(standalone_mode=False)

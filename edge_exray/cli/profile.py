@@ -32,7 +32,6 @@ def profile(
     out: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write the profile here as JSON.")] = None,
 ) -> None:
     """Times every op of edge models, compares the models, and checks the budgets of the first one."""
-    console.quiet_tensorflow()
     import rich.console
     import rich.markup
 

@@ -27,7 +27,7 @@ def validate(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Python file or module with reference_inputs_fn, edge_inputs_fn, label_fn.  [default: features by name]",
+            help="Python file or module: reference_inputs_fn, edge_inputs_fn, label_fn.  [default: features by name]",
         ),
     ] = None,
     signature: Annotated[
@@ -45,8 +45,6 @@ def validate(
 ) -> None:
     """Replays examples through a cloud and an edge model, compares every layer, and names the cause of a difference."""
     limits = console.read_text(spec, "validation spec")
-    # TensorFlow logs before it can be told not to.
-    console.quiet_tensorflow()
     from edge_exray import api
     from edge_exray.diagnosis.spec import ValidationSpec
 

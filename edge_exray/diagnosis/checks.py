@@ -78,9 +78,7 @@ def conversion_drift(evidence: Evidence) -> Finding:
         message = "The float edge model follows the cloud model in every paired layer."
         return _finding("conversion_drift", True, message, evidence_figures)
     if not found:
-        message = (
-            f"The float edge model's outputs differ from the cloud model's (nRMSE {_worst(outputs)}); no layer does."
-        )
+        message = f"The outputs of float edge and cloud model differ (nRMSE {_worst(outputs)}), no layer does."
         return _finding("conversion_drift", False, message, evidence_figures)
     layer, drift = found[0]
     message = f"The conversion changes the model at {_place(layer)}: nRMSE {drift.nrmse:.3g}, {limit:g} is allowed."

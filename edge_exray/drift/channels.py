@@ -74,8 +74,8 @@ class ChannelStatistics:
         self.reference_products += r.T @ r
         self.cross_products += r.T @ e
         self.edge_products += e.T @ e
-        self._widen(self.reference_range, r.min(), r.max())
-        self._widen(self.edge_range, e.min(), e.max())
+        for span, values in ((self.reference_range, r), (self.edge_range, e)):
+            self._widen(span, values.min(initial=np.inf), values.max(initial=-np.inf))
 
     def merge(self, other: "ChannelStatistics") -> None:
         """Adds the frames that `other` has seen."""

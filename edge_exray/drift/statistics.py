@@ -26,7 +26,7 @@ class DriftStatistics:
         reference_min, reference_max, edge_min, edge_max: Extremes of the finite values.
         reference_nonfinite, edge_nonfinite: Numbers of NaN and infinite values on each side.
         saturated: Edge values that sit at a limit of their integer dtype.
-        clipped: Reference values beyond what the quantised edge tensor can represent, by more than half a step.
+        clipped: Reference values beyond what the quantised edge tensor can represent, by more than one step.
         quantized: Number of pairs whose edge tensor is quantised, which `saturated` and `clipped` refer to.
     """
 
@@ -71,7 +71,8 @@ class DriftStatistics:
         if quantization is not None and edge.dtype.kind in "iu" and edge.dtype.itemsize <= 2:
             limits = np.iinfo(edge.dtype)
             low, high = quantization.range(edge.dtype)
-            slack = max(quantization.scale) / 2
+            # The kernels of SOFTMAX and LOGISTIC fix a range that ends one step below 1.
+            slack = max(quantization.scale)
             self.quantized += r.size
             self.saturated += int(np.count_nonzero((edge == limits.min) | (edge == limits.max)))
             self.clipped += int(np.count_nonzero((r < low - slack) | (r > high + slack)))

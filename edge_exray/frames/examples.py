@@ -6,11 +6,14 @@ An *example* is a mapping of feature name to a 1-D (TFRecord, image folder) or n
 import glob
 import hashlib
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from edge_exray import errors
+from edge_exray.models.messages import first_line
 
 Example = Mapping[str, np.ndarray]
 
@@ -24,10 +27,10 @@ def decode_example(serialized: bytes) -> dict[str, np.ndarray]:
         serialized: The bytes of a `tf.train.Example`.
 
     Returns:
-        Feature name to 1-D array: object array of bytes, float32 or int64.
+        Feature name to 1-D array: object array of bytes, float32 or int64. A feature without any list is left out.
 
     Raises:
-        DataError: The bytes are no tf.Example.
+        DataError: The bytes are no tf.Example, or one without features.
     """
     import tensorflow as tf
     from google.protobuf import message
@@ -36,6 +39,8 @@ def decode_example(serialized: bytes) -> dict[str, np.ndarray]:
         proto = tf.train.Example.FromString(serialized)
     except message.DecodeError as e:
         raise errors.DataError(f"a record of {len(serialized)} bytes is not a tf.Example: {e}") from e
+    if not proto.features.feature:  # what most other bytes that parse at all turn out to be
+        raise errors.DataError(f"a record of {len(serialized)} bytes is not a tf.Example: it has no features")
     example = {}
     for name, feature in proto.features.feature.items():
         kind = feature.WhichOneof("kind")
@@ -77,10 +82,14 @@ def read_tfrecords(files: Iterable[str]) -> Iterator[Example]:
     """Reads tf.Examples from TFRecord files, `.gz` being GZIP.
 
     Raises:
-        DataError: A file is damaged; it is named.
+        DataError: A file is damaged or holds something else; it is named.
     """
-    for record in read_records(files):
-        yield decode_example(record)
+    for file in files:
+        for record in read_records([file]):
+            try:
+                yield decode_example(record)
+            except errors.DataError as e:
+                raise errors.DataError(f"{file}: {e}") from e
 
 
 def read_records(files: Iterable[str]) -> Iterator[bytes]:
@@ -96,16 +105,19 @@ def read_records(files: Iterable[str]) -> Iterator[bytes]:
         try:
             for record in records:
                 yield record.numpy()
-        except (tf.errors.DataLossError, tf.errors.OpError) as e:
-            raise errors.DataError(f"{file} is not a readable TFRecord file: {e.message}") from e
+        except tf.errors.OpError as e:
+            raise errors.DataError(f"{file} is not a readable TFRecord file: {first_line(e)}") from e
 
 
 def fingerprint(example: Example) -> str:
-    """Returns a stable id of the content of an example: 16 hexadecimal digits of its SHA-256."""
+    """Returns a stable id of the content of an example: 16 hexadecimal digits of its SHA-256.
+
+    Shapes do not count: tf.Examples have none, and a frame keeps its id when it is stored in another format.
+    """
     digest = hashlib.sha256()
     for name in sorted(example):
         value = np.asarray(example[name])
-        digest.update(f"{name}\0{value.dtype}\0{value.shape}\0".encode())
+        digest.update(f"{name}\0{value.dtype}\0{value.size}\0".encode())
         for part in value.ravel() if value.dtype == object else [np.ascontiguousarray(value).tobytes()]:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
@@ -115,7 +127,8 @@ def fingerprint(example: Example) -> str:
 def _files(path: str) -> list[str]:
     found = pathlib.Path(path)
     if found.is_dir():
-        files = [str(p) for p in sorted(found.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+        visible = (p for p in found.rglob("*") if not any(part.startswith(".") for part in p.relative_to(found).parts))
+        files = sorted(str(p) for p in visible if p.is_file())
     else:
         files = sorted(glob.glob(path))
     if not files:
@@ -134,8 +147,8 @@ def _bytes_array(values: Iterable[bytes]) -> np.ndarray:
 def _read_numpy(path: str) -> Iterator[Example]:
     try:
         loaded = np.load(path, allow_pickle=False)
-        arrays = dict(loaded) if path.endswith(".npz") else {"input": loaded}
-    except (OSError, ValueError) as e:
+        arrays = {"input": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise errors.DataError(f"{path} is not a readable NumPy file: {e}") from e
     lengths = {name: array.shape[0] if array.ndim else None for name, array in arrays.items()}
     if not arrays or len(set(lengths.values())) != 1 or None in lengths.values():

@@ -47,8 +47,8 @@ class UserFunctions:
         edge_inputs_fn: The same for what the app feeds to the edge model. Default: the reference inputs.
         calibration_inputs_fn: The same for the calibration of a quantised conversion. Default: the reference
             inputs.
-        label_fn: Returns the index of the true class, or None. Default: the feature `label`, where there is one.
-        frame_id_fn: Returns a stable id. Default: a hash of the example.
+        label_fn: Returns the index of the true class, or None. Default: the feature `label`, where it is one value.
+        frame_id_fn: Returns a stable id: text, bytes or an integer. Default: a hash of the example.
         source: Where the functions came from, for messages.
     """
 
@@ -76,9 +76,9 @@ class UserFunctions:
 
         Raises:
             ModuleError: A function failed or returned something that does not fit the model.
-            DataError: The example lacks a feature.
+            DataError: The example lacks a feature, or a feature does not fit the model.
         """
-        frame_id = str(self._call("frame_id_fn", example)) if self.frame_id_fn else examples.fingerprint(example)
+        frame_id = self._frame_id(example)
         reference = self._inputs("reference_inputs_fn", example, reference_specs, frame_id)
         edge = self._inputs("edge_inputs_fn", example, edge_specs, frame_id) if self.edge_inputs_fn else reference
         return Frame(frame_id, reference, edge, self._label(example), _slices(example, slice_keys))
@@ -110,13 +110,33 @@ class UserFunctions:
             raise errors.ModuleError(f"{place}: must return the model's inputs {sorted(specs)}, returned {got}")
         return {key: _fit(returned[key], spec, place) for key, spec in specs.items()}
 
+    def _frame_id(self, example: examples.Example) -> str:
+        if not self.frame_id_fn:
+            return examples.fingerprint(example)
+        returned = self._call("frame_id_fn", example)
+        if isinstance(returned, bytes):
+            return returned.decode("utf-8", "replace")
+        if isinstance(returned, str | int | np.integer):
+            return str(returned)
+        raise errors.ModuleError(f"frame_id_fn of {self.source} must return a text, returned {returned!r}")
+
     def _label(self, example: examples.Example) -> int | None:
         if self.label_fn:
-            label = self._call("label_fn", example)
-            return None if label is None else int(np.asarray(label).item())
-        if "label" in example and np.asarray(example["label"]).size == 1:
-            return int(np.asarray(example["label"]).item())
-        return None
+            returned = self._call("label_fn", example)
+            label = None if returned is None else _class_index(returned)
+            if label is None and returned is not None:
+                raise errors.ModuleError(
+                    f"label_fn of {self.source} must return the index of a class or None, returned {returned!r}"
+                )
+            return label
+        if np.size(example.get("label", ())) != 1:
+            return None
+        label = _class_index(example["label"])
+        if label is None:
+            raise errors.DataError(
+                f"feature label is {example['label']!r}, not the index of a class: give a module with label_fn"
+            )
+        return label
 
 
 def load_functions(source: str | None) -> UserFunctions:
@@ -141,12 +161,13 @@ def load_functions(source: str | None) -> UserFunctions:
 def _load_file(path: pathlib.Path) -> ModuleType:
     if not path.is_file():
         raise errors.ModuleError(f"there is no module file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"edge_exray_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Known by name while it runs, as an import would make it: dataclasses and pickling look it up there.
-    sys.modules[path.stem] = module
+    # Dataclasses look their module up there; under a name of its own, or a user's `random.py` would hide Python's.
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as e:
@@ -159,6 +180,14 @@ def _load_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except Exception as e:
         raise errors.ModuleError(f"module {name} does not import: {type(e).__name__}: {e}") from e
+
+
+def _class_index(value: Any) -> int | None:
+    """Returns a single integral number as int, anything else as None."""
+    array = np.asarray(value)
+    item = array.item() if array.size == 1 else None
+    integral = isinstance(item, int) or (isinstance(item, float) and item.is_integer())
+    return int(item) if integral and item is not None else None
 
 
 def _slices(example: examples.Example, keys: Sequence[str]) -> dict[str, str]:
@@ -192,21 +221,20 @@ def _feature(example: examples.Example, spec: TensorSpec, inputs: int) -> np.nda
             raise errors.DataError(
                 f"feature {spec.name} has {value.size} values, the model's input has shape {list(spec.shape[1:])}"
             ) from e
-    return _fit(value, spec, f"feature {spec.name}")
+    return _fit(value, spec, "the examples", errors.DataError)
 
 
-def _fit(value: Any, spec: TensorSpec, place: str) -> np.ndarray:
+def _fit(value: Any, spec: TensorSpec, place: str, error: type[errors.ExrayError] = errors.ModuleError) -> np.ndarray:
     array = np.asarray(value)[np.newaxis]
     wanted = spec.shape[1:]
     if array.ndim != len(spec.shape) or any(w not in (-1, g) for w, g in zip(wanted, array.shape[1:], strict=True)):
-        raise errors.ModuleError(
+        raise error(
             f"{place}: input {spec.name} has shape {list(array.shape[1:])}, the model needs {list(wanted)} "
             "(without batch axis)"
         )
-    if array.dtype == spec.dtype:
-        return np.ascontiguousarray(array)
-    # Real values for a quantised input are quantised by the runner; they arrive as float32.
-    target = np.dtype(np.float32) if spec.quantization and array.dtype.kind == "f" else spec.dtype
-    if not np.can_cast(array.dtype, target, "same_kind"):
-        raise errors.ModuleError(f"{place}: input {spec.name} is {array.dtype}, the model needs {spec.dtype}")
-    return np.ascontiguousarray(array, target)
+    if spec.quantization and array.dtype.kind == "f":
+        return np.ascontiguousarray(array, np.float32)  # the runner quantises real values
+    try:
+        return np.ascontiguousarray(spec.cast(array))
+    except ValueError as e:
+        raise error(f"{place}: input {spec.name} {e}") from e

@@ -103,12 +103,11 @@ class Alignment:
         """Reads what `to_dict` returned."""
         layers = []
         for item in document["layers"]:
-            spec = dict(item["spec"])
-            if spec["quantization"]:
-                q = spec["quantization"]
-                spec["quantization"] = Quantization(tuple(q["scale"]), tuple(q["zero_point"]), q["axis"])
-            spec = TensorSpec(**{**spec, "shape": tuple(spec["shape"]), "dtype": np.dtype(spec["dtype"])})
-            fields = {"spec": spec, "status": Status(item["status"]), "producers": tuple(item["producers"])}
+            fields = {
+                "spec": _read_spec(item["spec"]),
+                "status": Status(item["status"]),
+                "producers": tuple(item["producers"]),
+            }
             layers.append(Layer(**{**item, **fields}))
         return cls(tuple(layers), document["float_only"])
 
@@ -157,14 +156,20 @@ def align(
     return Alignment(tuple(layers), float_only)
 
 
+def _read_spec(document: Mapping[str, Any]) -> TensorSpec:
+    stored = document["quantization"]
+    quantization = stored and Quantization(tuple(stored["scale"]), tuple(stored["zero_point"]), stored["axis"])
+    return TensorSpec(document["name"], tuple(document["shape"]), np.dtype(document["dtype"]), quantization)
+
+
 def _pair_by_name(edge: EdgeModel, float_edge: EdgeModel) -> dict[int, int]:
     """Returns edge tensor to float edge tensor: quantisation keeps the names of the tensors that ops compute."""
     sides = edge.graph, float_edge.graph
     by_name: dict[str, list[int]] = collections.defaultdict(list)
     for op in sides[1].ops:
         by_name[sides[1].tensors[op.outputs[0]].spec.name].append(op.outputs[0])
-    twins = dict(zip(sides[0].inputs, sides[1].inputs, strict=False))
-    float_outputs = float_edge.output_tensors()
+    float_inputs, float_outputs = float_edge.input_tensors(), float_edge.output_tensors()
+    twins = {i: float_inputs[name] for name, i in edge.input_tensors().items() if name in float_inputs}
     outputs = {i: float_outputs[name] for name, i in edge.output_tensors().items() if name in float_outputs}
     for op in sides[0].ops:
         tensor = op.outputs[0]
@@ -177,6 +182,10 @@ def _pair_by_name(edge: EdgeModel, float_edge: EdgeModel) -> dict[int, int]:
             twins[tensor] = candidates.pop(0)
         elif op.name in _REPRESENTATION_OPS and op.inputs[0] in twins:
             twins[tensor] = twins[op.inputs[0]]
+    for op in reversed(sides[0].ops):
+        # The layer before an output that is float again has lost its name to the DEQUANTIZE behind it.
+        if op.name in _REPRESENTATION_OPS and op.outputs[0] in twins:
+            twins.setdefault(op.inputs[0], twins[op.outputs[0]])
     return twins
 
 

@@ -58,12 +58,13 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """Subgraph 0 of a .tflite: ops in execution order, and tensors by index."""
+    """Subgraph 0 of a .tflite: ops in execution order, tensors by index, and the signatures that it computes."""
 
     ops: tuple[Op, ...]
     tensors: tuple[Tensor, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    signatures: tuple[str, ...]
 
     @functools.cached_property
     def producers(self) -> dict[int, Op]:
@@ -116,7 +117,8 @@ def read_graph(content: bytes) -> Graph:
             _quantization(tensor.quantization),
         )
         tensors.append(Tensor(i, spec, (data is not None and len(data) > 0) or external))
-    return Graph(tuple(ops), tuple(tensors), _ints(subgraph.inputs), _ints(subgraph.outputs))
+    signatures = tuple(s.signatureKey.decode() for s in model.signatureDefs or () if s.subgraphIndex == 0)
+    return Graph(tuple(ops), tuple(tensors), _ints(subgraph.inputs), _ints(subgraph.outputs), signatures)
 
 
 def _names(enum: type) -> dict[int, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge_exray import errors
+from edge_exray.models.messages import first_line
 from edge_exray.models.tensors import TensorSpec
 
 _PARSING_OPS = {"ParseExample", "ParseExampleV2", "ParseSingleExample", "ParseSequenceExample"}
@@ -34,8 +35,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise errors.ModelError(f"there is no SavedModel in {path}: it has no saved_model.pb")
     try:
         return tf.saved_model.load(path)
-    except (OSError, ValueError, tf.errors.OpError) as e:
-        raise errors.ModelError(f"the SavedModel in {path} does not load: {e}") from e
+    except (OSError, ValueError, IndexError, tf.errors.OpError) as e:  # IndexError: a variables file that is cut off
+        raise errors.ModelError(f"the SavedModel in {path} does not load: {first_line(e)}") from e
 
 
 def resolve_signature(loaded: Any, path: str, name: str | None = None) -> str:
@@ -122,6 +123,11 @@ class CloudModel:
         self.signature = resolve_signature(loaded, self.path, signature)
         function = loaded.signatures[self.signature]
         frozen = convert_to_constants.convert_variables_to_constants_v2(function, lower_control_flow=False)
+        if any(t.dtype == tf.resource for t in frozen.inputs):
+            raise errors.ModelError(
+                f"signature {self.signature!r} of {self.path} uses a resource that cannot be frozen, a lookup table or a "
+                "variable that it changes: keep it outside the signature that the device runs"
+            )
         self.graph_def = frozen.graph.as_graph_def()
         # Names of the signature in the order of the graph's tensors: tf.nest flattens dictionaries by key.
         input_names = sorted(function.structured_input_signature[1])
@@ -169,12 +175,25 @@ class CloudModel:
 
         if set(feed) != set(self.inputs):
             raise errors.DataError(f"{self.path} has the inputs {sorted(self.inputs)}, was given {sorted(feed)}")
+        values = {name: self._checked(name, value) for name, value in feed.items()}
         wanted = {"outputs": self._output_tensors, "tensors": {t: t for t in tensors}}
         try:
-            fetched = self._session.run(wanted, {self._input_tensors[k]: v for k, v in feed.items()})
-        except (tf.errors.OpError, ValueError) as e:
-            raise errors.ModelError(f"{self.path} failed while running: {e}") from e
+            fetched = self._session.run(wanted, {self._input_tensors[k]: v for k, v in values.items()})
+        except tf.errors.OpError as e:
+            raise errors.ModelError(f"{self.path} failed while running: {first_line(e)}") from e
         return fetched["outputs"], fetched["tensors"]
+
+    def _checked(self, name: str, value: np.ndarray) -> np.ndarray:
+        spec = self.inputs[name]
+        # The shape () may also mean that the rank is unknown.
+        if spec.shape and not spec.fits(value.shape):
+            raise errors.DataError(
+                f"input {name} of {self.path} needs shape {list(spec.shape)}, was given {list(value.shape)}"
+            )
+        try:
+            return spec.cast(value)
+        except ValueError as e:
+            raise errors.DataError(f"what was given for input {name} of {self.path} {e}") from e
 
 
 def _parses(function: Any) -> bool:

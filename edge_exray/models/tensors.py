@@ -38,8 +38,9 @@ class Quantization:
         """
         limits = np.iinfo(dtype)
         stored = np.round(real / self._broadcast(self.scale, real.ndim, np.float32))
-        stored = np.nan_to_num(stored, nan=0.0, posinf=np.inf, neginf=-np.inf)
-        stored += self._broadcast(self.zero_point, real.ndim, np.float32)
+        stored = np.nan_to_num(stored.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
+        # float64 from here on: float32 has no room for the limits of int32, and the cast would wrap around.
+        stored += self._broadcast(self.zero_point, real.ndim, np.float64)
         return np.clip(stored, limits.min, limits.max).astype(dtype)
 
     def dequantize(self, stored: np.ndarray) -> np.ndarray:
@@ -71,6 +72,28 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: np.dtype
     quantization: Quantization | None = None
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Returns whether an array of that shape can be the value of the tensor."""
+        return len(shape) == len(self.shape) and all(w in (-1, g) for w, g in zip(self.shape, shape, strict=True))
+
+    def cast(self, value: np.ndarray) -> np.ndarray:
+        """Returns an array in the dtype of the tensor; floats may be rounded, integers never wrap around.
+
+        Raises:
+            ValueError: The dtype is of another kind, an integer does not fit, or integers of another dtype are meant
+                for a quantised tensor, where nobody can tell real from stored values.
+        """
+        if value.dtype == self.dtype:
+            return value
+        if self.quantization and self.dtype.kind in "iu":
+            raise ValueError(f"is {value.dtype}, the model stores {self.dtype}: give real values as float32")
+        if not np.can_cast(value.dtype, self.dtype, "same_kind"):
+            raise ValueError(f"is {value.dtype}, the model needs {self.dtype}")
+        cast = value.astype(self.dtype)
+        if self.dtype.kind in "iu" and not np.array_equal(cast, value):
+            raise ValueError(f"has values that do not fit {self.dtype}, from {value.min()} to {value.max()}")
+        return cast
 
     def real(self, stored: np.ndarray) -> np.ndarray:
         """Returns the real values of a stored tensor: dequantised when the tensor is quantised, else itself."""

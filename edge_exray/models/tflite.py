@@ -13,6 +13,7 @@ from ai_edge_litert import interpreter as litert
 
 from edge_exray import errors
 from edge_exray.models import graph as graphs
+from edge_exray.models.messages import first_line
 from edge_exray.models.tensors import Quantization, TensorSpec
 
 # What production, built-in and reference mean to LiteRT's interpreter.
@@ -79,7 +80,7 @@ class EdgeModel:
                 )
             self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as e:
-            raise errors.ModelError(f"{self.path} does not load in LiteRT: {_first_line(e)}") from e
+            raise errors.ModelError(f"{self.path} does not load in LiteRT: {first_line(e)}") from e
         self._input_index, self._output_index = self._names(signature)
         self.inputs = {name: self._spec(name, i) for name, i in self._input_index.items()}
         self.outputs = {name: self._spec(name, i) for name, i in self._output_index.items()}
@@ -93,6 +94,10 @@ class EdgeModel:
     def fingerprint(self) -> str:
         """SHA-256 of the file, in hexadecimal."""
         return hashlib.sha256(self.content).hexdigest()
+
+    def input_tensors(self) -> dict[str, int]:
+        """Returns input name to tensor index."""
+        return dict(self._input_index)
 
     def output_tensors(self) -> dict[str, int]:
         """Returns output name to tensor index."""
@@ -116,7 +121,7 @@ class EdgeModel:
         try:
             self.interpreter.invoke()
         except (ValueError, RuntimeError) as e:
-            raise errors.ModelError(f"{self.path} failed while running: {_first_line(e)}") from e
+            raise errors.ModelError(f"{self.path} failed while running: {first_line(e)}") from e
         return {name: self.outputs[name].real(self.interpreter.get_tensor(i)) for name, i in self._output_index.items()}
 
     def set_inputs(self, feed: Mapping[str, np.ndarray]) -> None:
@@ -132,7 +137,7 @@ class EdgeModel:
             for name, value in stored.items():
                 self.interpreter.set_tensor(self._input_index[name], value)
         except (ValueError, RuntimeError) as e:
-            raise errors.ModelError(f"{self.path} does not take these inputs: {_first_line(e)}") from e
+            raise errors.ModelError(f"{self.path} does not take these inputs: {first_line(e)}") from e
 
     def tensor(self, index: int) -> np.ndarray:
         """Returns the stored values of a tensor after the last `infer`, as a view.
@@ -154,6 +159,11 @@ class EdgeModel:
             signature = None  # the converter may rename the only one
         if signature is None and len(signatures) > 1:
             raise errors.ModelError(f"{self.path} has several signatures, {sorted(signatures)}: name one")
+        if len(signatures) > 1 and signature not in self.graph.signatures:
+            raise errors.ModelError(
+                f"signature {signature!r} of {self.path} is not computed by its first graph, the only one that can be "
+                "looked inside: convert it into a file of its own"
+            )
         if signatures:
             chosen = signatures[signature or next(iter(signatures))]
             return dict(chosen["inputs"]), dict(chosen["outputs"])
@@ -177,13 +187,12 @@ class EdgeModel:
 
     def _stored(self, name: str, value: np.ndarray) -> np.ndarray:
         spec = self.inputs[name]
-        if value.dtype == spec.dtype:
-            return value
-        if spec.quantization and value.dtype.kind == "f":
+        if spec.quantization and value.dtype.kind == "f" and spec.dtype.kind in "iu":
             return spec.quantization.quantize(value, spec.dtype)
-        if not np.can_cast(value.dtype, spec.dtype, "same_kind"):
-            raise errors.DataError(f"input {name} of {self.path} needs {spec.dtype}, was given {value.dtype}")
-        return value.astype(spec.dtype)
+        try:
+            return spec.cast(value)
+        except ValueError as e:
+            raise errors.DataError(f"what was given for input {name} of {self.path} {e}") from e
 
     def _resize(self, stored: Mapping[str, np.ndarray]) -> None:
         current = {d["index"]: tuple(d["shape"]) for d in self.interpreter.get_input_details()}
@@ -192,11 +201,10 @@ class EdgeModel:
             index = self._input_index[name]
             if current[index] == value.shape:
                 continue
-            wanted = self.inputs[name].shape
-            fits = len(wanted) == value.ndim and all(w in (-1, g) for w, g in zip(wanted, value.shape, strict=True))
-            if not fits:
+            spec = self.inputs[name]
+            if not spec.fits(value.shape):
                 raise errors.DataError(
-                    f"input {name} of {self.path} needs shape {list(wanted)}, was given {list(value.shape)}"
+                    f"input {name} of {self.path} needs shape {list(spec.shape)}, was given {list(value.shape)}"
                 )
             self.interpreter.resize_tensor_input(index, value.shape)
             changed = True
@@ -209,7 +217,3 @@ def _read(path: str) -> bytes:
         return pathlib.Path(path).read_bytes()
     except OSError as e:
         raise errors.ModelError(f"cannot read the edge model {path}: {e.strerror}") from e
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

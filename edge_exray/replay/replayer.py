@@ -180,8 +180,8 @@ def _representable(spec: TensorSpec) -> tuple[float, float] | None:
     if not spec.quantization or not _is_narrow(spec):
         return None
     low, high = spec.quantization.range(spec.dtype)
-    half_step = max(spec.quantization.scale) / 2
-    return low - half_step, high + half_step
+    step = max(spec.quantization.scale)
+    return low - step, high + step
 
 
 def _is_narrow(spec: TensorSpec) -> bool:

@@ -101,5 +101,5 @@ def test_kernels_that_abort_are_an_error(float_net, tmp_path, monkeypatch):
     interpreter.write_text("#!/bin/sh\nkill -ABRT $$\n")
     interpreter.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(interpreter))
-    with pytest.raises(errors.ProfilingError, match=r"reference kernels kill .*float\.tflite \(SIGABRT\)"):
+    with pytest.raises(errors.ProfilingError, match=r"reference kernels kill .*none\.tflite \(SIGABRT\)"):
         profiler.profile_model(float_net, kernels="reference", **FEW)

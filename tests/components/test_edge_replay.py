@@ -1,0 +1,261 @@
+import dataclasses
+import pathlib
+import shutil
+
+import models_zoo
+import numpy as np
+import pytest
+import tensorflow as tf
+from tfx import types
+from tfx.types import artifact_utils, standard_artifacts
+
+from edge_exray import errors
+from edge_exray.components.edge_replay import component, executor
+from edge_exray.components.types import EdgeReplayResult
+from edge_exray.frames.examples import read_tfrecords
+from edge_exray.frames.functions import load_functions
+from edge_exray.models.tflite import EdgeModel
+from edge_exray.replay.replay import replay
+from edge_exray.replay.replayer import ModelPaths
+from edge_exray.replay.result import ReplayResult
+from edge_exray.version import __version__
+
+BGR = """
+def edge_inputs_fn(example):
+    return {"image": example["image"].reshape(16, 16, 3)[..., ::-1]}
+
+def frame_id_fn(example):
+    return example["name"][0].decode()
+"""
+# Fails on a frame that the alignment does not see, so that it fails in a worker.
+FAILING = """
+def label_fn(example):
+    if example["name"][0] == b"eval-7":
+        raise KeyError("no such class")
+    return example["label"][0]
+"""
+TWO_PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+SPLITS = {"train": 25, "eval": 15, "empty": 0}
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> standard_artifacts.Examples:
+    """Three splits of two shards each; features `image`, `label`, `light` and `name`."""
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(tmp_path_factory.mktemp("examples"))
+    artifact.split_names = artifact_utils.encode_split_names(list(SPLITS))
+    for split, count in SPLITS.items():
+        images, labels = models_zoo.make_frames(count, seed=len(split))
+        folder = pathlib.Path(artifact.uri, f"Split-{split}")
+        folder.mkdir()
+        for shard in range(2):
+            with tf.io.TFRecordWriter(str(folder / f"data-{shard}.gz"), "GZIP") as writer:
+                for i in range(shard, count, 2):
+                    writer.write(_example(f"{split}-{i}", images[i], labels[i]))
+    return artifact
+
+
+def _example(name: str, image: np.ndarray, label: int) -> bytes:
+    light = models_zoo.CLASSES[label].split()[0]
+    features = {
+        "image": tf.train.Feature(float_list=tf.train.FloatList(value=image.ravel())),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+        "light": tf.train.Feature(bytes_list=tf.train.BytesList(value=[light.encode()])),
+        "name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[name.encode()])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def models(conv_net, edge_models, tmp_path_factory) -> dict[str, standard_artifacts.Model]:
+    """Model artifacts as Trainer and EdgeConverter make them."""
+    root = tmp_path_factory.mktemp("models")
+    made = {}
+    for name, source in {
+        "model": conv_net,
+        "edge_model": edge_models["int8"],
+        "float_edge_model": edge_models["none"],
+    }.items():
+        made[name] = standard_artifacts.Model()
+        made[name].uri = str(root / name)
+        serving = root / name / "Format-Serving"
+        if name == "model":
+            shutil.copytree(source, serving)
+        else:
+            serving.mkdir(parents=True)
+            shutil.copy(source, serving / "tflite")
+    made["edge_model"].id = 42
+    return made
+
+
+@pytest.fixture
+def output(tmp_path) -> EdgeReplayResult:
+    artifact = EdgeReplayResult()
+    artifact.uri = str(tmp_path / "replay")
+    return artifact
+
+
+def do(models, examples, output, *, module: str | None = None, beam_args=(), **parameters) -> None:
+    """Runs the executor with the parameters that the component would give it."""
+    if module:
+        path = pathlib.Path(output.uri).parent / "app.py"
+        path.write_text(module)
+        parameters["module_file"] = str(path)
+    inputs = {**models, "examples": examples}
+    channels = {name: types.Channel(type=type(artifact)) for name, artifact in inputs.items()}
+    properties = component.EdgeReplay(**channels, **parameters).exec_properties
+    context = executor.Executor.Context(beam_pipeline_args=list(beam_args))
+    executor.Executor(context).Do(
+        {name: [artifact] for name, artifact in inputs.items()}, {"replay": [output]}, properties
+    )
+
+
+def left_behind(output: EdgeReplayResult) -> list[str]:
+    return [str(path) for path in pathlib.Path(output.uri).rglob("*") if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def expected(conv_net, edge_models, examples, tmp_path_factory) -> ReplayResult:
+    """The same replay by the library, frame by frame in this process."""
+    folder = tmp_path_factory.mktemp("expected")
+    (folder / "app.py").write_text(BGR)
+    files = [str(f) for split in ("train", "eval") for f in pathlib.Path(examples.uri, f"Split-{split}").iterdir()]
+    return replay(
+        ModelPaths(conv_net, edge_models["none"], edge_models["int8"]),
+        read_tfrecords(files),
+        folder / "replay",
+        functions=load_functions(str(folder / "app.py")),
+        slice_keys=["light"],
+    )
+
+
+@pytest.mark.parametrize("beam_args", [[], TWO_PROCESSES], ids=["in_memory", "two_processes"])
+def test_beam_learns_what_the_library_learns(beam_args, models, examples, output, expected):
+    do(models, examples, output, module=BGR, splits=["train", "eval"], slice_keys=["light"], beam_args=beam_args)
+
+    result = ReplayResult.open(output.uri)
+    predictions = {p["frame_id"][0]: p for p in result.predictions()}
+    twins = {p["frame_id"][0]: p for p in expected.predictions()}
+    assert set(predictions) == {f"{split}-{i}".encode() for split in ("train", "eval") for i in range(SPLITS[split])}
+    for name, twin in twins.items():
+        assert set(predictions[name]) == set(twin) == {
+            "frame_id", "label", "light", "cloud/probabilities", "edge/probabilities"
+        }  # fmt: skip
+        for feature, value in twin.items():
+            np.testing.assert_array_equal(predictions[name][feature], value)
+
+    assert set(result.statistics.by_key) == set(expected.statistics.by_key)
+    assert {key.slice for key in result.statistics.by_key} == {"", "light:bright", "light:dark"}
+    for key, twin in expected.statistics.by_key.items():
+        for field in dataclasses.fields(twin):
+            found, wanted = (getattr(s, field.name) for s in (result.statistics.by_key[key], twin))
+            # Counts and extremes are the same in every order of the frames, sums but for their rounding.
+            exact = isinstance(wanted, int) or field.name.endswith(("_min", "_max", "_range", "max_abs"))
+            tolerance = 0 if exact else 1e-9
+            np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance, err_msg=f"{key} {field.name}")
+    assert result.alignment == expected.alignment
+    assert output.get_string_custom_property("edge_model") == models["edge_model"].uri
+    assert output.get_int_custom_property("edge_model_id") == 42
+
+
+def test_a_missing_float_edge_model_is_made_and_stale_parts_do_not_count(models, examples, output, expected):
+    stale = pathlib.Path(output.uri, "predictions", "part-00000-of-00007.gz")
+    stale.parent.mkdir(parents=True)
+    shutil.copy(expected.prediction_files()[0], stale)
+
+    do({name: m for name, m in models.items() if name != "float_edge_model"}, examples, output)
+
+    result = ReplayResult.open(output.uri)
+    assert len(list(result.predictions())) == SPLITS["eval"]
+    float_edge = EdgeModel(result.summary["models"]["float_edge"]["path"])
+    assert float_edge.inputs["image"].dtype == np.float32
+    assert result.statistic("conversion", "output", "probabilities").nrmse < 1e-5
+    assert 1e-4 < result.statistic("quantization", "output", "probabilities").nrmse < 0.1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "words"),
+    [
+        ({"splits": ["empty"]}, errors.DataError, "split 'empty' of the examples is empty"),
+        ({"splits": ["eval", "empty"]}, errors.DataError, "split 'empty' of the examples is empty"),
+        ({"splits": ["test"]}, errors.DataError, r"no split 'test', only \['train', 'eval', 'empty'\]"),
+        ({"signature_name": "serving_default"}, errors.ModelError, "'serving_default'.*takes serialized tf.Examples"),
+        ({"slice_keys": ["colour"]}, errors.DataError, "slice key colour is not a feature of the examples"),
+        ({"module": FAILING}, errors.ModuleError, "label_fn of .*app.py failed: KeyError: 'no such class'"),
+        ({"module": "label_fn = 1 +"}, errors.ModuleError, "app.py does not import: SyntaxError"),
+        ({"module_path": "no_such_module"}, errors.ModuleError, "module no_such_module does not import"),
+    ],
+)
+def test_unusable_input_is_one_error_and_no_result(parameters, error, words, models, examples, output):
+    with pytest.raises(error, match=rf"\A.*{words}.*\Z"):
+        do(models, examples, output, **parameters)
+    assert not left_behind(output)
+
+
+def test_a_damaged_shard_is_named(models, examples, output, tmp_path):
+    damaged = standard_artifacts.Examples()
+    damaged.uri = str(tmp_path / "examples")
+    damaged.split_names = examples.split_names
+    shutil.copytree(examples.uri, damaged.uri)
+    shard = pathlib.Path(damaged.uri, "Split-eval", "data-1.gz")
+    shard.write_bytes(shard.read_bytes()[:-900])
+
+    with pytest.raises(errors.DataError, match=f"{shard} is not a readable TFRecord file"):
+        do(models, damaged, output)
+    assert not left_behind(output)
+
+
+def test_an_edge_model_of_another_model_is_refused(models, examples, output, tmp_path):
+    other = standard_artifacts.Model()
+    other.uri = str(tmp_path / "other")
+    models_zoo.save_two_input_net(tmp_path / "other" / "Format-Serving")
+
+    with pytest.raises(errors.ModelError, match=r"inputs are paired by name.*\['apple', 'ids', 'zebra'\].*\['image'\]"):
+        do({**models, "model": other}, examples, output)
+    assert not left_behind(output)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (lambda healthy: healthy[:200], "does not load in LiteRT"),
+        (lambda healthy: b"PK\3\4" + healthy, "lacks the identifier TFL3"),
+        (lambda healthy: None, "holds no edge model"),
+    ],
+    ids=["cut", "another format", "missing"],
+)
+def test_a_broken_edge_model_is_named(content, words, models, examples, output, tmp_path):
+    broken = standard_artifacts.Model()
+    broken.uri = str(tmp_path / "broken")
+    folder = tmp_path / "broken" / "Format-Serving"
+    folder.mkdir(parents=True)
+    damaged = content(pathlib.Path(models["edge_model"].uri, "Format-Serving", "tflite").read_bytes())
+    if damaged is not None:
+        (folder / "tflite").write_bytes(damaged)
+
+    with pytest.raises(errors.ModelError, match=words) as raised:
+        do({**models, "edge_model": broken}, examples, output)
+    assert str(folder / "tflite") in str(raised.value)
+    assert not left_behind(output)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"splits": []}, "splits needs at least 1"),
+        ({"splits": "eval"}, r"splits is a list of names, write \['eval'\]"),
+        ({"slice_keys": "light"}, r"slice_keys is a list of names, write \['light'\]"),
+        ({"module_file": "a.py", "module_path": "a"}, "module_file and module_path exclude each other"),
+    ],
+)
+def test_impossible_parameters_are_refused_at_construction(parameters, words):
+    model, examples = (types.Channel(type=t) for t in (standard_artifacts.Model, standard_artifacts.Examples))
+    with pytest.raises(errors.SpecError, match=f"EdgeReplay: {words}"):
+        component.EdgeReplay(model=model, edge_model=model, examples=examples, **parameters)
+
+
+def test_parameters_are_plain_and_hold_the_library_version():
+    model, examples = (types.Channel(type=t) for t in (standard_artifacts.Model, standard_artifacts.Examples))
+    properties = component.EdgeReplay(model=model, edge_model=model, examples=examples).exec_properties
+    assert properties["library_version"] == __version__
+    assert {type(value) for value in properties.values()} <= {str, int, float, type(None)}

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 import models_zoo
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from edge_exray.conversion import converter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# The same examples on every run, and no limits of time: a busy machine is no failure.
+settings.register_profile("edge-exray", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edge-exray")
 
 
 @pytest.fixture(scope="session")

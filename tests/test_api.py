@@ -158,7 +158,7 @@ def test_limits_come_from_the_spec(validate):
 def test_an_unknown_limit_is_named():
     with pytest.raises(errors.SpecError, match="max_layer_nrsme"):
         edge_exray.ValidationSpec.from_json('{"max_layer_nrsme": 0.1}')
-    with pytest.raises(errors.SpecError, match="max_label_flip_rate.*1.5"):
+    with pytest.raises(errors.SpecError, match=r"max_label_flip_rate.*1.5"):
         edge_exray.ValidationSpec.from_json('{"max_label_flip_rate": 1.5}')
 
 
@@ -215,5 +215,5 @@ def test_a_corrupt_edge_model_is_named(validate, edge_models, tmp_path):
     with pytest.raises(errors.ModelError, match=r"edge\.tflite does not load"):
         validate(edge)
     edge.write_bytes(b"PK\x03\x04 a zip file")
-    with pytest.raises(errors.ModelError, match="not a .tflite file"):
+    with pytest.raises(errors.ModelError, match=r"not a .tflite file"):
         validate(edge)

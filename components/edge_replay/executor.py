@@ -22,6 +22,8 @@ from edge_exray.replay.replayer import ALIGNMENT_FRAMES, ModelPaths, Replayer
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Replays the examples on Beam and stores a `ReplayResult`."""
 
+    _beam_pipeline_args: list[str]
+
     def Do(  # noqa: N802
         self,
         input_dict: dict[str, list[types.Artifact]],

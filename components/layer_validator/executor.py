@@ -51,11 +51,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         report_artifact = artifact_utils.get_single_instance(output_dict["report"])
         evaluation_uri = artifact_utils.get_single_uri(output_dict["evaluation"])
 
-        evidence = gather(
-            ReplayResult.open(replay_artifact.uri), ValidationSpec.from_json(exec_properties["validation_spec"])
-        )
-        check = self._evaluate(evidence, exec_properties.get("eval_config"), evaluation_uri)
-        report = diagnose(evidence, extra_checks=[check] if check else [], kernels=_kernels(input_dict))
+        spec = ValidationSpec.from_json(exec_properties["validation_spec"])
+        evidence = gather(ReplayResult.open(replay_artifact.uri), spec)
+        thresholds = self._evaluate(evidence, exec_properties.get("eval_config"), evaluation_uri)
+        # Not by its truth value: a check that failed is false.
+        extra_checks = [] if thresholds is None else [thresholds]
+        report = diagnose(evidence, extra_checks=extra_checks, kernels=_kernels(input_dict))
         write_report(report, report_artifact.uri)
         report_artifact.set_string_custom_property("verdict", str(report.verdict))
         _bless(blessing, report, replay_artifact, report_artifact.uri)

@@ -180,7 +180,8 @@ def _write_frames(folder: pathlib.Path, frames: Iterable[Mapping[str, np.ndarray
     count = 0
     for frame in frames:
         # A prefix, because savez has parameters of its own, which an input may be named like.
-        np.savez(folder / f"{count:08d}.npz", **{f"{PREFIX}{name}": value for name, value in frame.items()})
+        arrays: dict[str, Any] = {f"{PREFIX}{name}": value for name, value in frame.items()}
+        np.savez(folder / f"{count:08d}.npz", **arrays)
         digest.update(examples.fingerprint(frame).encode())
         count += 1
     if not count:

@@ -62,6 +62,8 @@ class ChannelStatistics:
         if not (np.isfinite(r).all() and np.isfinite(e).all()):
             self.nonfinite += 1
             return
+        if not r.size:  # a dimension of unknown size, which this frame has nothing in
+            return
         if representable:
             self.quantized += r.size
             self.clipped += int(np.count_nonzero((r < representable[0]) | (r > representable[1])))
@@ -74,8 +76,8 @@ class ChannelStatistics:
         self.reference_products += r.T @ r
         self.cross_products += r.T @ e
         self.edge_products += e.T @ e
-        for span, values in ((self.reference_range, r), (self.edge_range, e)):
-            self._widen(span, values.min(initial=np.inf), values.max(initial=-np.inf))
+        self._widen(self.reference_range, r.min(), r.max())
+        self._widen(self.edge_range, e.min(), e.max())
 
     def merge(self, other: "ChannelStatistics") -> None:
         """Adds the frames that `other` has seen."""

@@ -106,7 +106,7 @@ class CloudModel:
         num_threads: Threads of one op; ops run one after the other.
 
     Raises:
-        ModelError: See `load` and `resolve_signature`.
+        ModelError: See `load` and `resolve_signature`; or the signature has state that cannot be frozen.
 
     Attributes:
         path, signature: Where it came from.
@@ -116,18 +116,12 @@ class CloudModel:
 
     def __init__(self, path: str | os.PathLike[str], signature: str | None = None, *, num_threads: int = 1) -> None:
         import tensorflow as tf
-        from tensorflow.python.framework import convert_to_constants
 
         self.path = os.fspath(path)
         loaded = load(path)
         self.signature = resolve_signature(loaded, self.path, signature)
         function = loaded.signatures[self.signature]
-        frozen = convert_to_constants.convert_variables_to_constants_v2(function, lower_control_flow=False)
-        if any(t.dtype == tf.resource for t in frozen.inputs):
-            raise errors.ModelError(
-                f"signature {self.signature!r} of {self.path} uses a resource that cannot be frozen, a lookup table or a "
-                "variable that it changes: keep it outside the signature that the device runs"
-            )
+        frozen = _freeze(function, f"signature {self.signature!r} of {self.path}")
         self.graph_def = frozen.graph.as_graph_def()
         # Names of the signature in the order of the graph's tensors: tf.nest flattens dictionaries by key.
         input_names = sorted(function.structured_input_signature[1])
@@ -194,6 +188,24 @@ class CloudModel:
             return spec.cast(value)
         except ValueError as e:
             raise errors.DataError(f"what was given for input {name} of {self.path} {e}") from e
+
+
+def _freeze(function: Any, place: str) -> Any:
+    """Returns a concrete function with its variables as constants, and with control flow as one op."""
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants
+
+    advice = (
+        "a lookup table, or a variable that it changes, cannot be frozen: keep it outside the signature that the "
+        "device runs"
+    )
+    try:
+        frozen = convert_to_constants.convert_variables_to_constants_v2(function, lower_control_flow=False)
+    except ValueError as e:
+        raise errors.ModelError(f"{place} does not freeze ({first_line(e)}); {advice}") from e
+    if any(tensor.dtype == tf.resource for tensor in frozen.inputs):
+        raise errors.ModelError(f"{place} does not freeze; {advice}")
+    return frozen
 
 
 def _parses(function: Any) -> bool:

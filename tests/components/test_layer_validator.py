@@ -192,11 +192,7 @@ def test_thresholds_on_a_slice_pass_on_the_healthy_twin_and_fail_on_the_faulty_o
     (failure,) = found.evidence["failures"]
     dark = {side: evaluated(outputs, side, light="dark")["sparse_categorical_accuracy"] for side in ("cloud", "edge")}
     assert failure["value"] == pytest.approx(dark["edge"] - dark["cloud"])
-    assert (failure["slice"], failure["metric"], failure["model"]) == (
-        "light:dark",
-        "sparse_categorical_accuracy",
-        "edge",
-    )
+    assert (failure["slice"], failure["model"], failure["is_change"]) == ("light:dark", "edge", True)
     assert "change of sparse_categorical_accuracy of edge on light:dark is -" in found.message
     assert "threshold: absolute -0.02" in found.message
     assert "tfma_thresholds" in properties(outputs["blessing"][0])["failed_checks"]

@@ -50,7 +50,10 @@ def test_real_and_stored_values_of_a_quantised_input_are_the_same_frame(edge_mod
     [
         ({}, r"has the inputs \['image'\], was given \[\]"),
         ({"picture": np.zeros((1, 16, 16, 3), np.float32)}, r"was given \['picture'\]: .* paired by name"),
-        ({"image": np.zeros((1, 16, 8, 3), np.float32)}, r"image .* shape \[-1, 16, 16, 3\], was given \[1, 16, 8, 3\]"),
+        (
+            {"image": np.zeros((1, 16, 8, 3), np.float32)},
+            r"image .* shape \[-1, 16, 16, 3\], was given \[1, 16, 8, 3\]",
+        ),
         ({"image": np.zeros((16, 16, 3), np.float32)}, r"image .* was given \[16, 16, 3\]"),
         ({"image": np.full((1, 16, 16, 3), 200, np.uint8)}, "image .* is uint8, the model stores int8"),
         ({"image": np.zeros((1, 16, 16, 3), np.complex64)}, "image .* is complex64"),
@@ -96,7 +99,9 @@ def test_layers_are_only_readable_when_they_were_kept(edge_models, images):
 
 @pytest.mark.parametrize("mode", ["none", "int8"])
 def test_kernels_agree_layer_by_layer(mode, edge_models, images):
-    models = [EdgeModel(edge_models[mode], kernels=k, preserve_tensors=True) for k in ("xnnpack", "builtin", "reference")]
+    models = [
+        EdgeModel(edge_models[mode], kernels=k, preserve_tensors=True) for k in ("xnnpack", "builtin", "reference")
+    ]
     for image in images:
         for model in models:
             model.infer({"image": image[None]})

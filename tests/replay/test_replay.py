@@ -145,7 +145,7 @@ def test_other_interfaces_are_refused(conv_net, edge_models, tmp_path):
 
 def test_an_incomplete_result_does_not_open(stored, tmp_path):
     (tmp_path / "replay.json").write_text('{"format_version": 99}')
-    with pytest.raises(errors.ArtifactError, match="format 99.*replay again"):
+    with pytest.raises(errors.ArtifactError, match=r"format 99.*replay again"):
         ReplayResult.open(tmp_path)
     with pytest.raises(errors.ArtifactError, match="no complete replay"):
         ReplayResult.open(tmp_path / "missing")

@@ -1,0 +1,108 @@
+"""The gate as a whole: the demo pipeline, and what ML Metadata says afterwards."""
+
+import pathlib
+
+import ml_metadata as mlmd
+import pytest
+from ml_metadata.proto import metadata_store_pb2
+
+from edge_exray.models.tflite import EdgeModel
+from edge_exray.pipelines import run_record, tiles
+from tests import gate_scenarios
+
+# Enough for a model that the thresholds fit, in a fraction of the demo's time.
+TRAIN_STEPS = 120
+TILES_PER_CLASS = 60
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Runs a scenario; all share one root, hence the trained model."""
+    root = tmp_path_factory.mktemp("gate")
+    tiles.write_tfrecords(root / "tiles", tiles_per_class=TILES_PER_CLASS)
+
+    def run_scenario(scenario: gate_scenarios.Scenario) -> run_record.RunRecord:
+        return scenario.run(root, data_root=root / "tiles", train_steps=TRAIN_STEPS)
+
+    run_scenario.layout = run_record.Layout(root)
+    return run_scenario
+
+
+@pytest.fixture(scope="module")
+def healthy(run) -> run_record.RunRecord:
+    return run(gate_scenarios.HEALTHY[-1])
+
+
+def artifacts_of(layout: run_record.Layout, record: run_record.RunRecord) -> dict[str, list]:
+    """The artifacts of a run by type, from the metadata."""
+    connection = metadata_store_pb2.ConnectionConfig()
+    connection.sqlite.filename_uri = str(layout.metadata)
+    connection.sqlite.connection_mode = connection.sqlite.READONLY
+    store = mlmd.MetadataStore(connection)
+    context = store.get_context_by_type_and_name("pipeline_run", record.run_id)
+    found: dict[str, list] = {}
+    for artifact in store.get_artifacts_by_context(context.id):
+        found.setdefault(artifact.type, []).append(artifact)
+    return found
+
+
+def plain(artifact) -> dict[str, str | int | float]:
+    return {name: getattr(v, v.WhichOneof("value")) for name, v in artifact.custom_properties.items()}
+
+
+def test_a_healthy_model_is_pushed_without_a_word(run, healthy):
+    assert gate_scenarios.HEALTHY[-1].judge(healthy) is None
+    report = healthy.report()
+    assert {check["verdict"] for check in report["checks"]} == {"passed"}
+    assert (report["suspects"], healthy.reasons()) == ([], [])
+    assert report["accuracy"]["cloud"] > 0.6
+    assert report["accuracy"]["edge"] == pytest.approx(report["accuracy"]["cloud"], abs=0.02)
+
+    # What was pushed is the model that was judged.
+    (pushed,) = pathlib.Path(healthy.destination).rglob("tflite")
+    assert EdgeModel(pushed).fingerprint == report["models"]["edge"]["fingerprint"]
+
+
+def test_the_blessing_tells_its_story(run, healthy):
+    artifacts = artifacts_of(run.layout, healthy)
+    (blessing,) = artifacts["ModelBlessing"]
+    found = plain(blessing)
+    (edge_model,) = (model for model in artifacts["Model"] if model.id == found["current_model_id"])
+    assert edge_model.uri == found["current_model"]
+    assert plain(edge_model)["quantization"] == "int8"
+    assert (found["blessed"], found["verdict"], found["failed_checks"]) == (1, "passed", "")
+    assert pathlib.Path(found["report"]) == healthy.report_dir
+    (infra_blessing,) = artifacts["InfraBlessing"]
+    assert plain(infra_blessing)["blessed"] == 1
+
+
+@pytest.mark.parametrize("scenario", gate_scenarios.FAULTS, ids=lambda scenario: scenario.name)
+def test_a_fault_is_blocked_and_its_cause_is_named(scenario, run, healthy):
+    record = run(scenario)
+
+    assert scenario.judge(record) is None
+    assert (record.model_blessed, record.infra_blessed) == (False, True)
+    (blessing,) = artifacts_of(run.layout, record)["ModelBlessing"]
+    found = plain(blessing)
+    assert (found["blessed"], found["verdict"]) == (0, "failed")
+    assert found["failed_checks"].split(",")[0] == scenario.cause
+    assert scenario.words in found["reason"]
+    report = record.report()
+    if scenario.converter is gate_scenarios.TamperingExecutor:
+        assert report["suspects"][0]["layer"] == gate_scenarios.TAMPERED_OP
+        assert report["suspects"][0]["name"] == found["worst_layer"]
+    if scenario.cause == "preprocessing":
+        # The app is to blame, no layer of the model is.
+        assert (report["suspects"], found["worst_layer"]) == ([], "")
+    assert len(list(run.layout.serving.iterdir())) == 1, "only the healthy model is to be there"
+
+
+def test_a_model_over_its_budget_is_blocked_by_the_budget_alone(run, healthy):
+    scenario = gate_scenarios.over_budget(healthy)
+    record = run(scenario)
+
+    assert scenario.judge(record) is None
+    assert (record.model_blessed, record.infra_blessed) == (True, False)
+    (infra_blessing,) = artifacts_of(run.layout, record)["InfraBlessing"]
+    assert plain(infra_blessing)["failed_checks"] == "latency_p50"
+    assert len(list(run.layout.serving.iterdir())) == 1

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from unittest import mock
 
+import tampering
 from tfx import types
 from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils
@@ -15,7 +16,6 @@ from edge_exray.components import EdgeConverter, artifacts
 from edge_exray.components.edge_converter import executor
 from edge_exray.pipelines import local_runner, run_record
 from edge_exray.profiling.spec import ProfileSpec
-from tests import tampering
 
 TAMPERED_OP = 4
 

@@ -2,13 +2,13 @@
 
 import pathlib
 
+import gate_scenarios
 import ml_metadata as mlmd
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.pipelines import run_record, tiles
-from tests import gate_scenarios
 
 # Enough for a model that the thresholds fit, in a fraction of the demo's time.
 TRAIN_STEPS = 120

@@ -1,0 +1,90 @@
+"""The error that each op of the edge model adds by itself, apart from what it inherits through its inputs.
+
+Every op is given the float model's values for its inputs, rounded to the op's own input tensors; what its output
+differs from the float model's value is its own error. All ops of a frame run in one invoke, inside the float model
+itself (`edge_exray.models.isolation.graft`), so that no value travels through Python.
+"""
+
+from collections.abc import Sequence
+
+from edge_exray import errors
+from edge_exray.drift.statistics import DriftStatistics
+from edge_exray.models import isolation
+from edge_exray.models.alignment import Alignment, Layer
+from edge_exray.models.graph import Graph
+from edge_exray.models.tflite import EdgeModel
+from edge_exray.replay.statistics import Key, ReplayStatistics
+
+KIND = "own"
+
+
+class OwnError:
+    """The float model with the ops of the edge model in it.
+
+    Args:
+        float_edge: The float edge model, opened with `preserve_tensors`.
+        edge: The edge model.
+        alignment: How their layers are paired.
+        signature: Name of the signature to run.
+
+    Raises:
+        ModelError: The ops cannot be set apart; the message says why.
+
+    Attributes:
+        model: Runs in place of the float edge model: it has the same inputs, outputs and tensors.
+        absent: Op index to why there is no own error of that op.
+    """
+
+    def __init__(
+        self, float_edge: EdgeModel, edge: EdgeModel, alignment: Alignment, signature: str | None = None
+    ) -> None:
+        for model in (float_edge, edge):
+            reason = isolation.obstacle(model.content, model.graph)
+            if reason:
+                raise errors.ModelError(f"the ops of {model.path} cannot be run one by one: {reason}")
+        twins = _twins(float_edge, edge, alignment)
+        lacking = [t for t in edge.graph.inputs if t not in twins]
+        if lacking:
+            names = [edge.graph.tensors[t].spec.name for t in lacking]
+            raise errors.ModelError(
+                f"the ops of {edge.path} cannot be run one by one: its inputs {names} are not those of {float_edge.path}"
+            )
+        grafted = isolation.graft(float_edge.content, float_edge.graph, edge.content, edge.graph, twins)
+        self.model = EdgeModel(grafted.content, preserve_tensors=True, signature=signature)
+        self.absent = {
+            layer.index: "it has no float twin; its error counts in the ops that read it"
+            for layer in alignment.layers
+            if layer.float_tensor is None and not edge.graph.is_folded(edge.graph.ops[layer.index])
+        }
+        self._compared = [
+            (str(layer.index), layer.float_tensor, layer.tensor + grafted.offset, layer.spec)
+            for layer in alignment.layers
+            if layer.float_tensor is not None and not edge.graph.is_folded(edge.graph.ops[layer.index])
+        ]
+
+    def compare(self, statistics: ReplayStatistics, slices: Sequence[str]) -> None:
+        """Adds the own errors of the frame that `model` ran last."""
+        for item, reference, own, spec in self._compared:
+            for part in slices:
+                statistic: DriftStatistics = statistics.at(Key("quantization", part, KIND, item))
+                statistic.update(self.model.tensor(reference), self.model.tensor(own), spec)
+
+
+def _twins(float_edge: EdgeModel, edge: EdgeModel, alignment: Alignment) -> dict[int, int]:
+    """Returns edge tensor to float edge tensor, for inputs and for all outputs of paired ops."""
+    names = float_edge.input_tensors()
+    twins = {i: names[name] for name, i in edge.input_tensors().items() if name in names}
+    for layer in alignment.layers:
+        if layer.float_tensor is not None:
+            twins[layer.tensor] = layer.float_tensor
+            twins.update(_siblings(layer, float_edge.graph, edge.graph))
+    return twins
+
+
+def _siblings(layer: Layer, float_graph: Graph, edge_graph: Graph) -> dict[int, int]:
+    """Pairs the further outputs of an op whose main output is paired with that of the same op."""
+    op = edge_graph.ops[layer.index]
+    other = float_graph.producers.get(layer.float_tensor) if layer.float_tensor is not None else None
+    if other is None or other.name != op.name or len(other.outputs) != len(op.outputs):
+        return {}
+    return dict(zip(op.outputs, other.outputs, strict=True))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from edge_exray.models.graph import Graph, Op
+from edge_exray.models.tensors import TensorSpec
 
 # What the kernel of QUANTIZE turns float32 into.
 _QUANTIZABLE = {np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int16)}
@@ -51,6 +52,20 @@ class Isolated:
     content: bytes
     inputs: dict[int, int]
     ops: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounded:
+    """A float model that also holds its ops once more, on rounded inputs.
+
+    Attributes:
+        content: The .tflite. Inputs, outputs, signatures and tensor indices are those of the float model.
+        outputs: Index of the edge model's op to the tensor that its float twin computes from rounded inputs; ops
+            without quantised inputs are not among them.
+    """
+
+    content: bytes
+    outputs: dict[int, int]
 
 
 def obstacle(content: bytes, graph: Graph) -> str | None:
@@ -104,21 +119,55 @@ def graft(
             continue
         if spec.quantization is None and spec.dtype == source.dtype:
             readers[t] = twins[t]
-        elif spec.quantization and _is_quantizable(spec.dtype, len(spec.quantization.scale), source.dtype):
-            readers[t] = _append(main, offset + t)
-            quantizers.append(_quantize(model, twins[t], readers[t]))
+        elif _is_quantizable(spec, source):
+            readers[t] = _append(main, guest.tensors[t])
+            quantizers.append(_convert(model, "QUANTIZE", twins[t], readers[t]))
     for operator in guest.operators:
         operator.inputs = np.array([readers.get(t, t + offset if t >= 0 else t) for t in operator.inputs], np.int32)
         operator.outputs = _shifted(operator.outputs, offset)
         operator.intermediates = _shifted(operator.intermediates, offset)
     main.operators += quantizers + guest.operators
-    if not model.signatureDefs:
-        # The outputs of the float model must be told from the further ones.
-        model.signatureDefs = [_signature(float_graph)]
-    # Delegates do not keep what nothing reads.
-    further = dict.fromkeys(t + offset for op in live(edge_graph) for t in op.outputs if t >= 0)
-    main.outputs = np.array([*float_graph.outputs, *further], np.int32)
+    _let_out(model, float_graph, (t + offset for op in live(edge_graph) for t in op.outputs if t >= 0))
     return Grafted(_pack(model, len(float_content) + len(edge_content)), offset, frozenset(readers))
+
+
+def round_inputs(
+    float_content: bytes, float_graph: Graph, edge_content: bytes, edge_graph: Graph, twins: Mapping[int, int]
+) -> Rounded:
+    """Makes the float model that also runs its own ops on inputs that are rounded like those of the edge model.
+
+    Args:
+        float_content, float_graph, edge_content, edge_graph, twins: See `graft`.
+    """
+    model, guest = _unpack(float_content), _unpack(edge_content).subgraphs[0]
+    main = model.subgraphs[0]
+    rounded: dict[int, int] = {}
+    outputs: dict[int, int] = {}
+    added: list[Any] = []
+    for op in live(edge_graph):
+        twin = float_graph.producers.get(twins.get(op.outputs[0], -1))
+        if twin is None or twin.name != op.name or float_graph.is_folded(twin):
+            continue
+        replaced = {}
+        for t in edge_graph.activations(op):
+            source, spec = float_graph.tensors[twins.get(t, -1)].spec, edge_graph.tensors[t].spec
+            if t not in twins or spec.shape != source.shape or not _is_quantizable(spec, source):
+                continue
+            if t not in rounded:
+                stored = _append(main, guest.tensors[t])
+                rounded[t] = _append(main, main.tensors[twins[t]])
+                added += [_convert(model, "QUANTIZE", twins[t], stored), _convert(model, "DEQUANTIZE", stored, rounded[t])]
+            replaced[twins[t]] = rounded[t]
+        if replaced:
+            operator = copy.copy(main.operators[twin.index])
+            operator.inputs = np.array([replaced.get(t, t) for t in twin.inputs], np.int32)
+            written = [_append(main, main.tensors[t]) if t >= 0 else t for t in twin.outputs]
+            operator.outputs = np.array(written, np.int32)
+            added.append(operator)
+            outputs[op.index] = written[twin.outputs.index(twins[op.outputs[0]])]
+    main.operators += added
+    _let_out(model, float_graph, outputs.values())
+    return Rounded(_pack(model, len(float_content)), outputs)
 
 
 def isolate(content: bytes, graph: Graph, ops: Collection[int]) -> Isolated:
@@ -134,7 +183,7 @@ def isolate(content: bytes, graph: Graph, ops: Collection[int]) -> Isolated:
     kept = [op for op in live(graph) if op.index in ops]
     variables = {t for t, tensor in enumerate(subgraph.tensors) if tensor.isVariable}
     read = dict.fromkeys(t for op in kept for t in graph.activations(op) if t not in variables)
-    inputs = {t: _append(subgraph, t) for t in read}
+    inputs = {t: _append(subgraph, subgraph.tensors[t]) for t in read}
     for op in kept:
         operator = subgraph.operators[op.index]
         operator.inputs = np.array([inputs.get(t, t) for t in op.inputs], np.int32)
@@ -150,15 +199,20 @@ def isolate(content: bytes, graph: Graph, ops: Collection[int]) -> Isolated:
     return Isolated(_pack(model, len(content)), inputs, tuple(sorted(kept_indices)))
 
 
-def _is_quantizable(dtype: np.dtype, scales: int, source: np.dtype) -> bool:
-    return dtype in _QUANTIZABLE and scales == 1 and source == np.float32
+def _is_quantizable(spec: TensorSpec, source: TensorSpec) -> bool:
+    return (
+        spec.quantization is not None
+        and len(spec.quantization.scale) == 1
+        and spec.dtype in _QUANTIZABLE
+        and source.dtype == np.float32
+    )
 
 
-def _append(subgraph: Any, tensor: int) -> int:
-    """Adds a copy of a tensor that nothing writes, and returns its index."""
-    entry = copy.copy(subgraph.tensors[tensor])
+def _append(subgraph: Any, tensor: Any) -> int:
+    """Adds a tensor like another one, without its value, and returns its index."""
+    entry = copy.copy(tensor)
     entry.buffer = 0
-    entry.name = f"{tensor}->{len(subgraph.tensors)}"
+    entry.name = f"added/{len(subgraph.tensors)}"
     subgraph.tensors.append(entry)
     return len(subgraph.tensors) - 1
 
@@ -175,6 +229,14 @@ def _shift_subgraphs(operator: Any, offset: int) -> None:
         for name, value in vars(options).items() if options is not None else ():
             if name.lower().endswith("subgraphindex") and value > 0:
                 setattr(options, name, value + offset)
+
+
+def _let_out(model: Any, graph: Graph, tensors: Iterable[int]) -> None:
+    """Makes further tensors outputs of a model, because delegates do not keep what nothing reads."""
+    if not model.signatureDefs:
+        # What the graph had as outputs must be told from the further ones.
+        model.signatureDefs = [_signature(graph)]
+    model.subgraphs[0].outputs = np.array([*graph.outputs, *dict.fromkeys(tensors)], np.int32)
 
 
 def _signature(graph: Graph) -> Any:
@@ -195,20 +257,21 @@ def _signature(graph: Graph) -> Any:
     return signature
 
 
-def _quantize(model: Any, source: int, target: int) -> Any:
+def _convert(model: Any, name: str, source: int, target: int) -> Any:
+    """Returns a QUANTIZE or DEQUANTIZE op."""
     from ai_edge_litert import schema_py_generated as schema
 
-    quantize = schema.BuiltinOperator.QUANTIZE
+    builtin = getattr(schema.BuiltinOperator, name)
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    if quantize not in codes:
+    if builtin not in codes:
         code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = quantize
-        # From version 2 on it writes int16.
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        # From version 2 on both know int16.
         code.version = 2
         model.operatorCodes.append(code)
-        codes.append(quantize)
+        codes.append(builtin)
     operator = schema.OperatorT()
-    operator.opcodeIndex = codes.index(quantize)
+    operator.opcodeIndex = codes.index(builtin)
     operator.inputs, operator.outputs = np.array([source], np.int32), np.array([target], np.int32)
     return operator
 

@@ -5,7 +5,9 @@ differs from the float model's value is its own error. All ops of a frame run in
 itself (`edge_exray.models.isolation.graft`), so that no value travels through Python.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from edge_exray import errors
 from edge_exray.drift.statistics import DriftStatistics
@@ -22,7 +24,7 @@ class OwnError:
     """The float model with the ops of the edge model in it.
 
     Args:
-        float_edge: The float edge model, opened with `preserve_tensors`.
+        float_edge: The float edge model.
         edge: The edge model.
         alignment: How their layers are paired.
         signature: Name of the signature to run.
@@ -47,27 +49,51 @@ class OwnError:
         if lacking:
             names = [edge.graph.tensors[t].spec.name for t in lacking]
             raise errors.ModelError(
-                f"the ops of {edge.path} cannot be run one by one: its inputs {names} are not those of {float_edge.path}"
+                f"the ops of {edge.path} cannot be run one by one: {float_edge.path} has no inputs like its {names}"
             )
-        grafted = isolation.graft(float_edge.content, float_edge.graph, edge.content, edge.graph, twins)
+        self._sources = (float_edge.content, float_edge.graph, edge.content, edge.graph, twins)
+        self._signature = signature
+        grafted = isolation.graft(*self._sources)
         self.model = EdgeModel(grafted.content, preserve_tensors=True, signature=signature)
+        live = [layer for layer in alignment.layers if not edge.graph.is_folded(edge.graph.ops[layer.index])]
         self.absent = {
             layer.index: "it has no float twin; its error counts in the ops that read it"
-            for layer in alignment.layers
-            if layer.float_tensor is None and not edge.graph.is_folded(edge.graph.ops[layer.index])
+            for layer in live
+            if layer.float_tensor is None
         }
         self._compared = [
-            (str(layer.index), layer.float_tensor, layer.tensor + grafted.offset, layer.spec)
-            for layer in alignment.layers
-            if layer.float_tensor is not None and not edge.graph.is_folded(edge.graph.ops[layer.index])
+            (layer.index, layer.float_tensor, layer.tensor + grafted.offset, layer.spec)
+            for layer in live
+            if layer.float_tensor is not None
         ]
 
     def compare(self, statistics: ReplayStatistics, slices: Sequence[str]) -> None:
         """Adds the own errors of the frame that `model` ran last."""
-        for item, reference, own, spec in self._compared:
+        for index, reference, own, spec in self._compared:
             for part in slices:
-                statistic: DriftStatistics = statistics.at(Key("quantization", part, KIND, item))
+                statistic: DriftStatistics = statistics.at(Key("quantization", part, KIND, str(index)))
                 statistic.update(self.model.tensor(reference), self.model.tensor(own), spec)
+
+    def rounding(self, feeds: Sequence[Mapping[str, np.ndarray]]) -> dict[int, float]:
+        """Measures what the mere rounding of its inputs does to the output of each op.
+
+        Args:
+            feeds: Inputs of some frames.
+
+        Returns:
+            Op index to the root mean square, over the frames, of what changes in the float model's output when the
+            inputs of that one op are rounded to the edge model's tensors: an error that no kernel could avoid. Ops
+            without quantised inputs are missing.
+        """
+        rounded = isolation.round_inputs(*self._sources)
+        model = EdgeModel(rounded.content, preserve_tensors=True, signature=self._signature)
+        references = {index: reference for index, reference, _, _ in self._compared}
+        drifts = {index: DriftStatistics() for index in rounded.outputs if index in references}
+        for feed in feeds:
+            model.infer(feed)
+            for index, drift in drifts.items():
+                drift.update(model.tensor(references[index]), model.tensor(rounded.outputs[index]))
+        return {index: drift.rmse for index, drift in drifts.items()}
 
 
 def _twins(float_edge: EdgeModel, edge: EdgeModel, alignment: Alignment) -> dict[int, int]:

@@ -92,7 +92,7 @@ FAULTS = (
     ),
     Scenario(
         "weights of one convolution halved",
-        cause="quantization_drift",
+        cause="own_error",
         words=f"departs from its float twin at layer {TAMPERED_OP} CONV_2D",
         converter=TamperingExecutor,
     ),

@@ -70,6 +70,10 @@ class Evidence:
         """Returns what a leg found on a layer over all frames, or None."""
         return self._drift(leg, "layer", str(layer.index))
 
+    def own_drift(self, layer: Layer) -> DriftStatistics | None:
+        """Returns the own error of a layer over all frames, or None."""
+        return self._drift("quantization", "own", str(layer.index))
+
     def output_drift(self, leg: str) -> dict[str, DriftStatistics]:
         """Returns output name to what a leg found on it over all frames."""
         found = {name: self._drift(leg, "output", name) for name in self.replay.summary["outputs"]}

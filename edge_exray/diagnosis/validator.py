@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from edge_exray.diagnosis import checks
+from edge_exray.diagnosis import checks, own_errors
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Report, Suspect, Verdict
 from edge_exray.models.alignment import Layer
@@ -33,6 +33,7 @@ def diagnose(
     verdicts = {result.verdict for result in results}
     verdict = next(v for v in (Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.PASSED) if v in verdicts)
     agreement = evidence.agreement
+    own = {own.layer.index: own for own in own_errors.figures(evidence)}
     return Report(
         verdict=verdict,
         summary=_summary(verdict, results, agreement.frames),
@@ -47,7 +48,7 @@ def diagnose(
             "label_flip_rate": agreement.label_flip_rate,
         },
         alignment=replay.alignment.counts(),
-        layers=[_layer(layer, evidence) for layer in evidence.layers],
+        layers=[_layer(layer, evidence, own.get(layer.index)) for layer in evidence.layers],
         legs={leg: _leg(leg, note, evidence) for leg, note in replay.summary["legs"].items()},
         preprocessing={name: diagnosis.to_dict() for name, diagnosis in evidence.inputs.items()},
         environment=replay.summary["environment"],
@@ -68,7 +69,7 @@ def _leg(leg: str, note: str, evidence: Evidence) -> dict[str, Any]:
     return {"ran": bool(outputs), "note": note, "outputs": outputs}
 
 
-def _layer(layer: Layer, evidence: Evidence) -> dict[str, Any]:
+def _layer(layer: Layer, evidence: Evidence, own: own_errors.OwnFigures | None) -> dict[str, Any]:
     quantization = layer.spec.quantization
     drifts = {leg: evidence.drift(leg, layer) for leg in ("conversion", "quantization")}
     return {
@@ -81,5 +82,12 @@ def _layer(layer: Layer, evidence: Evidence) -> dict[str, Any]:
         "dtype": layer.spec.dtype.name,
         "quantization": quantization
         and {"scale": list(quantization.scale), "zero_point": list(quantization.zero_point)},
+        "own_error": own
+        and {
+            "nrmse": own.drift.nrmse,
+            "rmse": own.drift.rmse,
+            "ratio": own.ratio,
+            "inherited_nrmse": own.inherited_nrmse,
+        },
         "legs": {leg: drift.summary() for leg, drift in drifts.items() if drift is not None},
     }

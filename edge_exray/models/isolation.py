@@ -156,7 +156,10 @@ def round_inputs(
             if t not in rounded:
                 stored = _append(main, guest.tensors[t])
                 rounded[t] = _append(main, main.tensors[twins[t]])
-                added += [_convert(model, "QUANTIZE", twins[t], stored), _convert(model, "DEQUANTIZE", stored, rounded[t])]
+                added += [
+                    _convert(model, "QUANTIZE", twins[t], stored),
+                    _convert(model, "DEQUANTIZE", stored, rounded[t]),
+                ]
             replaced[twins[t]] = rounded[t]
         if replaced:
             operator = copy.copy(main.operators[twin.index])

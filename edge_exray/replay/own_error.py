@@ -5,7 +5,10 @@ differs from the float model's value is its own error. All ops of a frame run in
 itself (`edge_exray.models.isolation.graft`), so that no value travels through Python.
 """
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +21,29 @@ from edge_exray.models.tflite import EdgeModel
 from edge_exray.replay.statistics import Key, ReplayStatistics
 
 KIND = "own"
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnErrorSummary:
+    """What a replay knows of the own errors beside their statistics.
+
+    Attributes:
+        obstacle: Why there are none; None when there are.
+        absent: Op index to why there is no own error of that op.
+        rounding: See `OwnError.rounding`.
+    """
+
+    obstacle: str | None
+    absent: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    rounding: Mapping[int, float] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {
+            "obstacle": self.obstacle,
+            "absent": {str(index): reason for index, reason in self.absent.items()},
+            "rounding": {str(index): value for index, value in self.rounding.items() if math.isfinite(value)},
+        }
 
 
 class OwnError:

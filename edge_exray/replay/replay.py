@@ -77,4 +77,5 @@ def summary(paths: ModelPaths, replayer: Replayer) -> dict:
         "preprocessing": "edge model on the reference inputs against edge model on the edge inputs",
     }
     outputs = {name: list(spec.shape) for name, spec in replayer.cloud.outputs.items()}
-    return result.summarize(describe_models(paths, replayer), outputs, replayer.input_ranges(), legs)
+    document = result.summarize(describe_models(paths, replayer), outputs, replayer.input_ranges(), legs)
+    return document | {"own_error": replayer.own_error.to_dict()}

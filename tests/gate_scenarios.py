@@ -93,7 +93,7 @@ FAULTS = (
     Scenario(
         "weights of one convolution halved",
         cause="own_error",
-        words=f"departs from its float twin at layer {TAMPERED_OP} CONV_2D",
+        words=f"An op is wrong by itself, layer {TAMPERED_OP} CONV_2D",
         converter=TamperingExecutor,
     ),
 )

@@ -22,7 +22,7 @@ from edge_exray import errors
 from edge_exray.diagnosis import own_errors
 from edge_exray.diagnosis.evidence import gather
 from edge_exray.diagnosis.spec import ValidationSpec
-from edge_exray.models.graph import Graph, read_graph
+from edge_exray.models.graph import Graph, Op, read_graph
 from edge_exray.replay.replay import replay
 from edge_exray.replay.replayer import ModelPaths
 
@@ -104,17 +104,26 @@ def _inwards(graph: Graph, op: int) -> int:
 
 def _damage(rng: np.random.Generator, content: bytes, name: str) -> tuple[str, int, bytes]:
     graph = read_graph(content)
-    if not any(t.spec.dtype == np.int8 and not t.is_constant for t in graph.tensors):
-        name = name if not FAULTS[name].integer_only else "weights x 3"
-    candidates = [op.index for op in graph.ops if op.name in FAULTS[name].ops and not graph.is_folded(op)]
+    fault = FAULTS[name]
+    if fault.integer_only and not any(_has_scale(graph, op) for op in graph.ops):
+        return _damage(rng, content, "weights x 3")
+    candidates = [
+        op.index
+        for op in graph.ops
+        if op.name in fault.ops and not graph.is_folded(op) and (_has_scale(graph, op) or not fault.integer_only)
+    ]
     while True:
         op = int(rng.choice(candidates))
         try:
-            damaged = FAULTS[name].inject(content, op, graph)
+            damaged = fault.inject(content, op, graph)
             _open(damaged)
             return name, op, damaged
         except (errors.ModelError, IndexError, AssertionError):
             continue  # an op without a bias, or parameters that the kernels refuse
+
+
+def _has_scale(graph: Graph, op: Op) -> bool:
+    return graph.tensors[op.outputs[0]].spec.quantization is not None
 
 
 def _open(content: bytes) -> None:

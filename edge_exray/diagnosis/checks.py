@@ -153,9 +153,9 @@ def own_error(evidence: Evidence) -> Finding | None:
         return _finding("own_error", True, message, figures | {"worst_ratio": worst.ratio})
     layer, drift = accused.layer, accused.drift
     message = (
-        f"An op is wrong by itself, {_place(layer)}: fed with the float model's values it errs {accused.ratio:.3g} times "
-        f"as much as rounding causes (nRMSE {drift.nrmse:.3g}). Look at its weights, bias and quantisation parameters, "
-        "or keep it in float."
+        f"An op is wrong by itself, {_place(layer)}: on the float model's values it errs {accused.ratio:.3g} times as much "
+        f"as rounding causes (nRMSE {drift.nrmse:.3g}). Look at its weights, bias and quantisation parameters, or keep "
+        "it in float."
     )
     suspect = _suspect(layer, "quantization", f"own error {accused.ratio:.3g} times what rounding causes")
     own_figures = {"ratio": accused.ratio, "inherited_nrmse": accused.inherited_nrmse}

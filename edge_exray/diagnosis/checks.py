@@ -1,4 +1,4 @@
-"""The built-in checks, in causal order: inputs, conversion, quantisation, outputs.
+"""The built-in checks, in causal order: frames, inputs, conversion, quantisation, outputs.
 
 A check looks at the evidence and returns its result, with the layers that it suspects; None when it does not
 apply (no labels, no classification).
@@ -18,6 +18,22 @@ Check = Callable[[Evidence], Finding | None]
 
 # nRMSE of a few 8-bit steps: from less than this to this is no jump.
 _SMALL_DRIFT = 0.01
+
+
+def frames(evidence: Evidence) -> Finding:
+    """What was asked for was replayed; a replay with more failed frames than its limit does not get here."""
+    failures = evidence.replay.failures.to_dict()
+    figures = {**failures, "repeated_ids": evidence.repeated_ids}
+    message = f"All {failures['frames']} frames were replayed."
+    if failures["failed"]:
+        first = failures["reasons"][0]
+        message = (
+            f"{failures['failed']} of {failures['frames']} frames failed and are in no other figure: most often "
+            f"({first['count']} times, first at {first['frames'][0]}) {first['error']}: {first['message']}."
+        )
+    if evidence.repeated_ids:
+        message += f" {evidence.repeated_ids} frames have the id of an earlier one; each counts as a frame of its own."
+    return _finding("frames", True, message, figures)
 
 
 def preprocessing(evidence: Evidence) -> Finding:
@@ -213,6 +229,7 @@ def accuracy_drop(evidence: Evidence) -> Finding | None:
 
 
 CHECKS: tuple[Check, ...] = (
+    frames,
     preprocessing,
     non_finite,
     alignment_coverage,

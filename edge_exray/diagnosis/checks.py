@@ -1,9 +1,10 @@
-"""The built-in checks, in causal order: inputs, conversion, quantisation, outputs.
+"""The built-in checks, in causal order: frames, inputs, conversion, quantisation, outputs.
 
 A check looks at the evidence and returns its result, with the layers that it suspects; None when it does not
 apply (no labels, no classification).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,25 @@ _MAX_INSTRUMENTATION_NRMSE = 0.01
 
 Finding = tuple[CheckResult, list[Suspect]]
 Check = Callable[[Evidence], Finding | None]
+
+# nRMSE of a few 8-bit steps: from less than this to this is no jump.
+_SMALL_DRIFT = 0.01
+
+
+def frames(evidence: Evidence) -> Finding:
+    """What was asked for was replayed; a replay with more failed frames than its limit does not get here."""
+    failures = evidence.replay.failures.to_dict()
+    figures = {**failures, "repeated_ids": evidence.repeated_ids}
+    message = f"All {failures['frames']} frames were replayed."
+    if failures["failed"]:
+        first = failures["reasons"][0]
+        message = (
+            f"{failures['failed']} of {failures['frames']} frames failed and are in no other figure: most often "
+            f"({first['count']} times, first at {first['frames'][0]}) {first['error']}: {first['message']}."
+        )
+    if evidence.repeated_ids:
+        message += f" {evidence.repeated_ids} frames have the id of an earlier one; each counts as a frame of its own."
+    return _finding("frames", True, message, figures)
 
 
 def preprocessing(evidence: Evidence) -> Finding:
@@ -153,9 +173,9 @@ def own_error(evidence: Evidence) -> Finding | None:
         return _finding("own_error", True, message, figures | {"worst_ratio": worst.ratio})
     layer, drift = accused.layer, accused.drift
     message = (
-        f"An op is wrong by itself, {_place(layer)}: on the float model's values it errs {accused.ratio:.3g} times as much "
-        f"as rounding causes (nRMSE {drift.nrmse:.3g}). Look at its weights, bias and quantisation parameters, or keep "
-        "it in float."
+        f"An op is wrong by itself, {_place(layer)}: on the float model's values it errs {accused.ratio:.3g} times as "
+        f"much as rounding causes (nRMSE {drift.nrmse:.3g}). Look at its weights, bias and quantisation parameters, or "
+        "keep it in float."
     )
     suspect = _suspect(layer, "quantization", f"own error {accused.ratio:.3g} times what rounding causes")
     own_figures = {"ratio": accused.ratio, "inherited_nrmse": accused.inherited_nrmse}
@@ -176,26 +196,38 @@ def quantization_drift(evidence: Evidence) -> Finding | None:
             f"Every layer stays near its float twin: the worst is {_place(worst_layer)} with nRMSE {worst.nrmse:.3g}."
         )
         return _finding("quantization_drift", True, message, figures)
-    layer, drift = drifts[min(bad)]
-    message = (
-        f"The edge model departs from its float twin at {_place(layer)}: nRMSE {drift.nrmse:.3g}, {limit:g} is allowed"
-    )
-    figures |= _figures(layer, drift)
+    first, beyond = drifts[min(bad)]
     own = own_errors.figures(evidence)
     if own:
         accused = own_errors.outlier(own, evidence.spec.max_own_error)
-        source = (
-            f"the error comes from {_place(accused.layer)}" if accused else "no op is wrong by itself, errors add up"
+        source = "no op is wrong by itself, errors add up: try int16 activations or keep the first layers in float"
+        if accused:
+            source = f"the error comes from {_place(accused.layer)}"
+        message = (
+            f"The edge model departs from its float twin at {_place(first)}: nRMSE {beyond.nrmse:.3g}, {limit:g} is "
+            f"allowed; {source}."
         )
-        advice = "" if accused else ": try int16 activations or keep the first layers in float"
-        return _finding("quantization_drift", False, f"{message}; {source}{advice}.", figures)
-    inherited = max((drifts[p][1].nrmse for p in layer.producers if p in drifts), default=0.0)
+        return _finding("quantization_drift", False, message, figures | _figures(first, beyond))
+
+    def inherited(layer: Layer) -> float:
+        return max((drifts[p][1].nrmse for p in layer.producers if p in drifts), default=0.0)
+
+    def growth(index: int) -> float:
+        layer, drift = drifts[index]
+        ratio = drift.nrmse / max(inherited(layer), _SMALL_DRIFT)
+        return float("inf") if math.isnan(ratio) else ratio
+
+    # Drift adds up on the way: the layer that made it is the one where it jumps, not the one that exceeds the limit.
+    layer, drift = drifts[max((index for index in drifts if index <= first.index), key=growth)]
+    message = f"The edge model departs from its float twin at {_place(layer)}: nRMSE {drift.nrmse:.3g}"
+    if layer is not first:
+        message += f", which grows to {beyond.nrmse:.3g} at {_place(first)}"
     message += (
-        f", and its inputs carry {inherited:.3g}. Look at this layer's weights and quantisation parameters, or keep it "
-        "in float."
+        f"; {limit:g} is allowed, and its inputs carry {inherited(layer):.3g}. Look at this layer's weights and "
+        "quantisation parameters, or keep it in float."
     )
-    suspect = _suspect(layer, "quantization", f"first layer beyond the limit, nRMSE {drift.nrmse:.3g}")
-    return _finding("quantization_drift", False, message, figures, [suspect])
+    suspect = _suspect(layer, "quantization", f"drift jumps here from {inherited(layer):.3g} to {drift.nrmse:.3g}")
+    return _finding("quantization_drift", False, message, figures | _figures(layer, drift), [suspect])
 
 
 def _below_step(layer: Layer, drift: DriftStatistics) -> bool:
@@ -267,6 +299,7 @@ def instrumentation(evidence: Evidence) -> Finding | None:
 
 
 CHECKS: tuple[Check, ...] = (
+    frames,
     preprocessing,
     non_finite,
     instrumentation,

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from edge_exray.diagnosis import checks, own_errors
+import numpy as np
+
+from edge_exray.diagnosis import checks, own_errors, pictures
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Report, Suspect, Verdict
 from edge_exray.models.alignment import Layer
+from edge_exray.replay.worst_frames import WorstFrame
+
+_TOP = 3
 
 
 def diagnose(
@@ -36,11 +41,16 @@ def diagnose(
     own = {own.layer.index: own for own in own_errors.figures(evidence)}
     return Report(
         verdict=verdict,
-        summary=_summary(verdict, results, agreement.frames),
+        summary=_summary(verdict, results, agreement.frames, replay.failures.failed),
         checks=results,
         suspects=suspects,
         models=replay.summary["models"],
-        frames={"count": agreement.frames, "labelled": agreement.labelled},
+        frames={
+            "count": agreement.frames,
+            "labelled": agreement.labelled,
+            "failed": replay.failures.failed,
+            "repeated_ids": evidence.repeated_ids,
+        },
         accuracy={
             "output": agreement.output,
             "cloud": agreement.accuracy("cloud"),
@@ -53,15 +63,45 @@ def diagnose(
         preprocessing={name: diagnosis.to_dict() for name, diagnosis in evidence.inputs.items()},
         environment=replay.summary["environment"],
         kernels=kernels,
+        worst_frames=[_worst_frame(frame, evidence) for frame in replay.worst_frames()],
     )
 
 
-def _summary(verdict: Verdict, results: Sequence[CheckResult], frames: int) -> str:
+def _summary(verdict: Verdict, results: Sequence[CheckResult], frames: int, failed: int) -> str:
+    omitted = f" {failed} more frames could not be replayed." if failed else ""
     if verdict is Verdict.PASSED:
-        return f"The edge model does what the cloud model does: all {len(results)} checks passed on {frames} frames."
+        judgement = f"The edge model does what the cloud model does: all {len(results)} checks passed"
+        return f"{judgement} on {frames} frames.{omitted}"
     first = next(result for result in results if result.verdict is verdict)
     word = "The edge model must not ship" if verdict is Verdict.FAILED else "Not enough evidence to ship"
-    return f"{word}. {first.message}"
+    return f"{word}. {first.message}{omitted}"
+
+
+def _worst_frame(frame: WorstFrame, evidence: Evidence) -> dict[str, Any]:
+    shown = [name for name, value in frame.reference.items() if pictures.is_image(value)]
+    return {
+        "id": frame.id,
+        "place": frame.place,
+        "label": frame.label,
+        "drift": frame.drift,
+        "answers": {
+            name: {"cloud": _top(frame.cloud[name]), "edge": _top(frame.edge[name])} for name in sorted(frame.cloud)
+        },
+        "pictures": {
+            name: {
+                side: pictures.picture(getattr(frame, side)[name], *evidence.channels(name).reference_range)
+                for side in ("reference", "app")
+            }
+            for name in sorted(shown)
+        },
+    }
+
+
+def _top(values: np.ndarray) -> list[dict[str, Any]]:
+    flat = np.ravel(values)
+    # Stable and of the negated values, so that ties and NaN do not depend on the machine.
+    order = np.argsort(-flat.astype(np.float64), kind="stable")[:_TOP]
+    return [{"index": int(i), "value": float(flat[i])} for i in order]
 
 
 def _leg(leg: str, note: str, evidence: Evidence) -> dict[str, Any]:

@@ -195,8 +195,7 @@ class Replayer:
 
     def _compare_inputs(self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame) -> None:
         for name, spec in self.edge.inputs.items():
-            edge = frame.edge[name]
-            real = spec.real(edge) if edge.dtype == spec.dtype and spec.quantization else edge
+            real = spec.fed(frame.edge[name])
             for part in slices:
                 channels = statistics.at(Key("preprocessing", part, "input", name))
                 channels.update(frame.reference[name], real, _representable(spec))

@@ -8,6 +8,7 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.drift.statistics import DriftStatistics
+from edge_exray.drift.values import Values
 from edge_exray.frames.functions import Frame, Inputs
 from edge_exray.models.alignment import Alignment, align
 from edge_exray.models.saved_model import CloudModel
@@ -134,17 +135,15 @@ class Replayer:
         for layer in self.alignment.layers:
             if layer.float_tensor is None:
                 continue
-            # Copies, because LiteRT refuses to run again while a view of its memory is alive.
-            float_value = self.float_edge.tensor(layer.float_tensor).copy()
-            if layer.cloud_tensor:
-                for part in slices:
-                    key = Key("conversion", part, "layer", str(layer.index))
-                    statistics.at(key).update(cloud_values[layer.cloud_tensor], float_value)
+            # Views of the models' memory: LiteRT refuses to run again while one is alive, so none may outlive this.
+            float_values = Values(self.float_edge.tensor(layer.float_tensor))
+            item = str(layer.index)
             if self.is_quantized:
-                edge_value = self.edge.tensor(layer.tensor).copy()
-                for part in slices:
-                    key = Key("quantization", part, "layer", str(layer.index))
-                    statistics.at(key).update(float_value, edge_value, layer.spec)
+                edge_values = Values(self.edge.tensor(layer.tensor), layer.spec)
+                statistics.compare("quantization", slices, "layer", item, float_values, edge_values)
+            if layer.cloud_tensor:
+                cloud = Values(cloud_values[layer.cloud_tensor])
+                statistics.compare("conversion", slices, "layer", item, cloud, float_values)
 
     def _compare_inputs(self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame) -> None:
         for name, spec in self.edge.inputs.items():

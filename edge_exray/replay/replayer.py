@@ -8,6 +8,7 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.drift.statistics import DriftStatistics
+from edge_exray.drift.values import Values
 from edge_exray.frames.functions import Frame, Inputs
 from edge_exray.models.alignment import Alignment, align
 from edge_exray.models.saved_model import CloudModel
@@ -158,15 +159,13 @@ class Replayer:
     ) -> tuple[Inputs, Inputs]:
         """Compares the layers of a frame, and returns the outputs of the cloud and of the float edge model."""
         assert self._alignment is not None
-        own = self._own
-        float_edge = own.model if own else self.float_edge
+        # The model with the ops of the edge model in it computes what the float edge model does.
+        float_edge = self._own.model if self._own else self.float_edge
         cloud_tensors = sorted({layer.cloud_tensor for layer in self._alignment.layers if layer.cloud_tensor})
         cloud_outputs, cloud_values = self.cloud.infer(frame.reference, cloud_tensors)
         float_outputs = float_edge.infer(frame.reference)
         watched = self.edge.infer(frame.reference) if self.is_quantized else float_outputs
         self._compare_layers(statistics, slices, cloud_values, float_edge)
-        if own:
-            own.compare(statistics, slices)
         _compare_outputs(statistics, slices, "instrumentation", shipped, watched)
         return cloud_outputs, float_outputs
 
@@ -181,17 +180,18 @@ class Replayer:
         for layer in self.alignment.layers:
             if layer.float_tensor is None:
                 continue
-            # Copies, because LiteRT refuses to run again while a view of its memory is alive.
-            float_value = float_edge.tensor(layer.float_tensor).copy()
-            if layer.cloud_tensor:
-                for part in slices:
-                    key = Key("conversion", part, "layer", str(layer.index))
-                    statistics.at(key).update(cloud_values[layer.cloud_tensor], float_value)
+            # Views of the models' memory: LiteRT refuses to run again while one is alive, so none may outlive this.
+            float_values = Values(float_edge.tensor(layer.float_tensor))
+            item = str(layer.index)
             if self.is_quantized:
-                edge_value = self.edge.tensor(layer.tensor).copy()
-                for part in slices:
-                    key = Key("quantization", part, "layer", str(layer.index))
-                    statistics.at(key).update(float_value, edge_value, layer.spec)
+                edge_values = Values(self.edge.tensor(layer.tensor), layer.spec)
+                statistics.compare("quantization", slices, "layer", item, float_values, edge_values)
+            if self._own and layer.index in self._own.tensors:
+                own_values = Values(float_edge.tensor(self._own.tensors[layer.index]), layer.spec)
+                statistics.compare("quantization", slices, "own", item, float_values, own_values)
+            if layer.cloud_tensor:
+                cloud = Values(cloud_values[layer.cloud_tensor])
+                statistics.compare("conversion", slices, "layer", item, cloud, float_values)
 
     def _compare_inputs(self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame) -> None:
         for name, spec in self.edge.inputs.items():
@@ -205,8 +205,7 @@ def _compare_outputs(
     statistics: ReplayStatistics, slices: Sequence[str], leg: str, reference: Inputs, edge: Inputs
 ) -> None:
     for name, value in edge.items():
-        for part in slices:
-            statistics.at(Key(leg, part, "output", name)).update(reference[name], value)
+        statistics.compare(leg, slices, "output", name, Values(reference[name]), Values(value))
 
 
 def describe_models(paths: ModelPaths, replayer: Replayer) -> dict[str, Any]:

@@ -40,7 +40,8 @@ EXTRAS = {
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 # uv is what installs the lock: in the lock itself, so that a sync does not remove it.
 # ruff and mypy exactly, because what one version finds clean the next does not.
-EXTRAS["dev"] = ["pytest", "hypothesis", "ruff==0.17.3", "mypy==2.4.1", "uv"]
+# ai-edge-quantizer is what the benchmarks measure against.
+EXTRAS["dev"] = ["ai-edge-quantizer", "pytest", "hypothesis", "ruff==0.17.3", "mypy==2.4.1", "uv"]
 
 
 def version():
@@ -79,8 +80,9 @@ setuptools.setup(
         "edge_exray.reporting": ["*.j2", "*.css", "*.js"],
     },
     python_requires=">=3.10,<3.14",
-    # Small enough for a Raspberry Pi. jsonschema checks every spec and report, psutil reads memory and machine facts.
-    install_requires=["numpy", "ai-edge-litert>=2.3", "jsonschema", "psutil", "typing_extensions"],
+    # Small enough for a Raspberry Pi. jsonschema checks every spec and report, psutil reads memory and machine facts,
+    # ddsketch (pure Python) keeps quantiles that merge in any order.
+    install_requires=["numpy", "ai-edge-litert>=2.3", "ddsketch", "jsonschema", "psutil", "typing_extensions"],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["exray=edge_exray.cli.main:main"]},
 )

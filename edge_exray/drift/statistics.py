@@ -6,50 +6,34 @@ from typing import Any
 
 import numpy as np
 
+from edge_exray.drift.comparison import Comparison, compare
+from edge_exray.drift.constants import ConstantChannels
+from edge_exray.drift.quantiles import QuantileSketch
+from edge_exray.drift.values import Values
 from edge_exray.models.tensors import TensorSpec
+
+_FRAME_QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 @dataclasses.dataclass
-class DriftStatistics:
+class DriftStatistics(Comparison):
     """Running sums over pairs (reference value r, edge value e) of one tensor, over any number of frames.
 
-    Two accumulators merge into the one that had seen the frames of both. Sums run in float64 over the pairs in
-    which both values are finite; the others are counted, never dropped unseen.
+    Two accumulators merge into the one that had seen the frames of both: counts, extremes, constant channels and the
+    sketch to the last bit in any order, sums but for the rounding of float64.
 
     Attributes:
         frames: Number of frames.
-        values: Number of pairs.
-        finite: Number of pairs in which both values are finite.
-        error_sum, error_square_sum: Sums of e - r and of (e - r)^2.
-        reference_square_sum, edge_square_sum, product_sum: Sums of r^2, e^2 and r * e.
-        max_abs: Largest |e - r|.
-        reference_min, reference_max, edge_min, edge_max: Extremes of the finite values.
-        reference_nonfinite, edge_nonfinite: Numbers of NaN and infinite values on each side.
-        saturated: Edge values that sit at a limit of their integer dtype.
-        clipped: Reference values beyond what the quantised edge tensor can represent, by more than one step.
-        quantized: Number of pairs whose edge tensor is quantised, which `saturated` and `clipped` refer to.
+        reference_constants, edge_constants: The channels that never change.
+        frame_rmse: The RMSE of each frame that has a finite pair, in the units of the tensor.
     """
 
     frames: int = 0
-    values: int = 0
-    finite: int = 0
-    error_sum: float = 0.0
-    error_square_sum: float = 0.0
-    reference_square_sum: float = 0.0
-    edge_square_sum: float = 0.0
-    product_sum: float = 0.0
-    max_abs: float = 0.0
-    reference_min: float = math.inf
-    reference_max: float = -math.inf
-    edge_min: float = math.inf
-    edge_max: float = -math.inf
-    reference_nonfinite: int = 0
-    edge_nonfinite: int = 0
-    saturated: int = 0
-    clipped: int = 0
-    quantized: int = 0
+    reference_constants: ConstantChannels = dataclasses.field(default_factory=ConstantChannels)
+    edge_constants: ConstantChannels = dataclasses.field(default_factory=ConstantChannels)
+    frame_rmse: QuantileSketch = dataclasses.field(default_factory=QuantileSketch)
 
-    def update(self, reference: np.ndarray, edge: np.ndarray, spec: TensorSpec | None = None) -> None:
+    def update(self, reference: np.ndarray | Values, edge: np.ndarray | Values, spec: TensorSpec | None = None) -> None:
         """Adds one frame.
 
         Args:
@@ -61,58 +45,34 @@ class DriftStatistics:
         Raises:
             ValueError: The two sides differ in their number of elements.
         """
-        r = np.asarray(reference, np.float64).ravel()
-        quantization = spec.quantization if spec else None
-        e = np.asarray(spec.real(edge) if spec else edge, np.float64).ravel()
-        if r.size != e.size:
-            raise ValueError(f"reference has {r.size} values, edge has {e.size}")
+        reference = reference if isinstance(reference, Values) else Values(reference)
+        edge = edge if isinstance(edge, Values) else Values(edge, spec)
+        self.add(compare(reference, edge), reference, edge)
+
+    def add(self, compared: Comparison, reference: Values, edge: Values) -> None:
+        """Adds one frame that was compared already, for an accumulator beside others that see the same frame."""
         self.frames += 1
-        self.values += r.size
-        if quantization is not None and edge.dtype.kind in "iu" and edge.dtype.itemsize <= 2:
-            limits = np.iinfo(edge.dtype)
-            low, high = quantization.range(edge.dtype)
-            # The kernels of SOFTMAX and LOGISTIC fix a range that ends one step below 1.
-            slack = max(quantization.scale)
-            self.quantized += r.size
-            self.saturated += int(np.count_nonzero((edge == limits.min) | (edge == limits.max)))
-            self.clipped += int(np.count_nonzero((r < low - slack) | (r > high + slack)))
-        r_finite, e_finite = np.isfinite(r), np.isfinite(e)
-        self.reference_nonfinite += int(r.size - np.count_nonzero(r_finite))
-        self.edge_nonfinite += int(e.size - np.count_nonzero(e_finite))
-        both = r_finite & e_finite
-        if not both.all():
-            r, e = r[both], e[both]
-        if not r.size:
-            return
-        error = e - r
-        self.finite += r.size
-        self.error_sum += float(error.sum())
-        self.error_square_sum += float(error @ error)
-        self.reference_square_sum += float(r @ r)
-        self.edge_square_sum += float(e @ e)
-        self.product_sum += float(r @ e)
-        self.max_abs = max(self.max_abs, float(np.abs(error).max()))
-        self.reference_min = min(self.reference_min, float(r.min()))
-        self.reference_max = max(self.reference_max, float(r.max()))
-        self.edge_min = min(self.edge_min, float(e.min()))
-        self.edge_max = max(self.edge_max, float(e.max()))
+        self._add_sums(compared)
+        if compared.finite:
+            self.frame_rmse.add(compared.rmse)
+        self.reference_constants.update(reference.stored)
+        self.edge_constants.update(edge.stored)
 
     def merge(self, other: "DriftStatistics") -> None:
         """Adds the frames that `other` has seen."""
-        for field in dataclasses.fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if field.name.endswith("_min"):
-                merged = min(mine, theirs)
-            elif field.name.endswith(("_max", "max_abs")):
-                merged = max(mine, theirs)
-            else:
-                merged = mine + theirs
-            setattr(self, field.name, merged)
+        self.frames += other.frames
+        self._add_sums(other)
+        self.frame_rmse.merge(other.frame_rmse)
+        self.reference_constants.merge(other.reference_constants)
+        self.edge_constants.merge(other.edge_constants)
 
-    @property
-    def rmse(self) -> float:
-        """Root of the mean squared error, in the units of the tensor; NaN without a finite pair."""
-        return math.sqrt(self.error_square_sum / self.finite) if self.finite else math.nan
+    def _add_sums(self, other: Comparison) -> None:
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in _LOWEST:
+            setattr(self, name, min(getattr(self, name), getattr(other, name)))
+        for name in _HIGHEST:
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
 
     @property
     def nrmse(self) -> float:
@@ -120,10 +80,11 @@ class DriftStatistics:
 
         0 where the two sides are equal; infinite where both are constant and differ; NaN without a finite pair.
         """
-        if not self.finite or not self.error_square_sum:
-            return 0.0 if self.finite else math.nan
-        span = max(self.reference_max - self.reference_min, self.edge_max - self.edge_min)
-        return self.rmse / span if span else math.inf
+        return self._normalized(self.rmse)
+
+    def frame_nrmse(self, q: float) -> float:
+        """Quantile `q` of the RMSE of single frames, over the range of all frames, to 1 % of its value."""
+        return self._normalized(self.frame_rmse.quantile(q))
 
     @property
     def sqnr_db(self) -> float:
@@ -137,9 +98,15 @@ class DriftStatistics:
 
     @property
     def cosine(self) -> float:
-        """Cosine of the angle between the two sides; NaN where one of them is all zero."""
-        norm = math.sqrt(self.reference_square_sum) * math.sqrt(self.edge_square_sum)
-        return self.product_sum / norm if norm else math.nan
+        """Cosine of the angle between the two sides; NaN where one of them is all zero.
+
+        By the law of cosines, 1 - (|e - r|^2 - (|e| - |r|)^2) / (2 |r| |e|): the deviation from 1, which is what drift
+        shows in, keeps its digits. A sum of products loses them when the sides are nearly equal.
+        """
+        reference, edge = math.sqrt(self.reference_square_sum), math.sqrt(self.edge_square_sum)
+        if not reference or not edge:
+            return math.nan
+        return max(-1.0, 1 - (self.error_square_sum - (edge - reference) ** 2) / (2 * reference * edge))
 
     @property
     def mean_bias(self) -> float:
@@ -155,6 +122,16 @@ class DriftStatistics:
     def clipped_share(self) -> float:
         """Share of reference values that the edge tensor cannot represent; NaN when it is not quantised."""
         return self.clipped / self.quantized if self.quantized else math.nan
+
+    @property
+    def reference_dead_share(self) -> float:
+        """Share of the channels (last axis) that hold one value in all frames; NaN below two frames."""
+        return self.reference_constants.share if self.frames > 1 else math.nan
+
+    @property
+    def edge_dead_share(self) -> float:
+        """The same of the edge run."""
+        return self.edge_constants.share if self.frames > 1 else math.nan
 
     def summary(self) -> dict[str, Any]:
         """Returns the figures of `drift` in `schemas/report.schema.json`."""
@@ -172,4 +149,18 @@ class DriftStatistics:
             "edge_nonfinite": self.edge_nonfinite,
             "saturated_share": self.saturated_share,
             "clipped_share": self.clipped_share,
+            "reference_dead_share": self.reference_dead_share,
+            "edge_dead_share": self.edge_dead_share,
+            "frame_nrmse": {name: self.frame_nrmse(q) for name, q in _FRAME_QUANTILES.items()},
         }
+
+    def _normalized(self, rmse: float) -> float:
+        if not rmse or math.isnan(rmse):
+            return rmse
+        span = max(self.reference_max - self.reference_min, self.edge_max - self.edge_min)
+        return rmse / span if span else math.inf
+
+
+_LOWEST = ("reference_min", "edge_min")
+_HIGHEST = ("reference_max", "edge_max", "max_abs")
+_SUMS = tuple(field.name for field in dataclasses.fields(Comparison) if field.name not in _LOWEST + _HIGHEST)

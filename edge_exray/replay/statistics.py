@@ -3,12 +3,17 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from edge_exray.drift.channels import ChannelStatistics
+from edge_exray.drift.comparison import compare
+from edge_exray.drift.constants import ConstantChannels
+from edge_exray.drift.quantiles import QuantileSketch
 from edge_exray.drift.statistics import DriftStatistics
+from edge_exray.drift.values import Values
 
 ALL_FRAMES = ""
 """The slice that every frame belongs to."""
@@ -18,9 +23,10 @@ class Key(NamedTuple):
     """What a statistic is about.
 
     Attributes:
-        leg: `"conversion"`, `"quantization"` or `"preprocessing"`.
+        leg: `"conversion"`, `"quantization"`, `"kernel"`, `"preprocessing"`, or `"instrumentation"` (the edge model
+            as it ships against the same with all layers kept).
         slice: `ALL_FRAMES` or `"feature:value"`.
-        kind: `"layer"`, `"output"` or `"input"`.
+        kind: `"layer"`, `"own"` (own error of a layer), `"output"` or `"input"`.
         item: Index of the edge op, or name of the output or input.
     """
 
@@ -45,6 +51,19 @@ class ReplayStatistics:
             self.by_key[key] = ChannelStatistics() if key.kind == "input" else DriftStatistics()
         return self.by_key[key]
 
+    def compare(self, leg: str, slices: Sequence[str], kind: str, item: str, reference: Values, edge: Values) -> None:
+        """Compares one tensor of one frame and adds that to the statistics of each slice.
+
+        Args:
+            leg, kind, item: See `Key`.
+            slices: The slices that the frame belongs to.
+            reference: Values of the reference run.
+            edge: Values of the edge run.
+        """
+        compared = compare(reference, edge)
+        for part in slices:
+            self.at(Key(leg, part, kind, item)).add(compared, reference, edge)
+
     def merge(self, other: "ReplayStatistics") -> None:
         """Adds the frames that `other` has seen."""
         for key, statistic in other.by_key.items():
@@ -64,7 +83,14 @@ def from_line(line: str) -> tuple[Key, Statistic]:
     statistic: Statistic = ChannelStatistics() if key.kind == "input" else DriftStatistics()
     for name, value in document["fields"].items():
         empty = getattr(statistic, name)
-        if isinstance(value, list):
+        if isinstance(empty, QuantileSketch):
+            # JSON has the keys of an object as text.
+            bins = {int(bin_): count for bin_, count in value["bins"].items()}
+            setattr(statistic, name, QuantileSketch(bins, value["zeros"]))
+        elif isinstance(empty, ConstantChannels):
+            index, constant = np.array(value["index"], np.int64), np.array(value["value"], np.float64)
+            setattr(statistic, name, ConstantChannels(value["channels"], index, constant))
+        elif isinstance(value, list):
             array = np.array([np.nan if v is None else v for v in value], np.float64)
             if name.endswith("_range"):
                 array = np.where(np.isnan(array), empty, array)
@@ -75,6 +101,10 @@ def from_line(line: str) -> tuple[Key, Statistic]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, QuantileSketch | ConstantChannels):
+        return _plain(vars(value))
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
     if isinstance(value, list):

@@ -27,7 +27,7 @@ def test_a_line_keeps_every_digit(frames):
         read_key, read = from_line(to_line(key, statistic))
         assert read_key == key
         for name, value in vars(statistic).items():
-            np.testing.assert_array_equal(getattr(read, name), value)
+            np.testing.assert_equal(getattr(read, name), value)
 
 
 def test_merging_keeps_keys_apart_and_leaves_the_source_alone():

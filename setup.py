@@ -41,7 +41,7 @@ EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement
 # uv is what installs the lock: in the lock itself, so that a sync does not remove it.
 # ruff and mypy exactly, because what one version finds clean the next does not.
 # ai-edge-quantizer is what the benchmarks measure against.
-EXTRAS["dev"] = ["ai-edge-quantizer", "pytest", "hypothesis", "ruff==0.17.3", "mypy==2.4.1", "uv"]
+EXTRAS["dev"] = ["ai-edge-quantizer", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.3", "mypy==2.4.1", "uv"]
 
 
 def version():

@@ -2,12 +2,16 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 import numpy as np
 
+from edge_exray import errors
 from edge_exray.models.tensors import Quantization, TensorSpec
 
-# TensorType of the TFLite schema -> NumPy dtype. 4-bit integers are stored two in a byte and read as int8.
+# TensorType of the TFLite schema -> NumPy dtype. 4-bit integers are stored two in a byte and read as int8. A type that
+# NumPy does not have (BFLOAT16, FLOAT8_E4M3FN, ...) is opaque.
+_OPAQUE = np.dtype("V1")
 _DTYPES = {
     "FLOAT32": np.float32,
     "FLOAT16": np.float16,
@@ -39,21 +43,35 @@ class Op:
         name: Builtin op name such as `"CONV_2D"`, or the name of a custom op.
         inputs: Tensor indices; -1 is an absent optional input.
         outputs: Tensor indices.
+        activation: Name of the activation that is fused into the op, for example `"RELU6"`; `"NONE"` without.
+        is_custom: True when `name` is that of a custom op.
     """
 
     index: int
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    activation: str = "NONE"
+    is_custom: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One tensor of subgraph 0: its description, and whether its value is part of the file."""
+    """One tensor of subgraph 0.
+
+    Attributes:
+        index: Its index.
+        spec: Its description.
+        is_constant: Its value is part of the model.
+        unreadable: Why `Graph.constant` cannot give that value; None when it can.
+        type: Name of the type in the TFLite schema, which tells `"INT4"` from `"INT8"`.
+    """
 
     index: int
     spec: TensorSpec
     is_constant: bool
+    unreadable: str | None = None
+    type: str = "FLOAT32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +82,8 @@ class Graph:
     tensors: tuple[Tensor, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    signatures: tuple[str, ...]
+    signatures: tuple[str, ...] = ()
+    _buffers: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @functools.cached_property
     def producers(self) -> dict[int, Op]:
@@ -85,6 +104,32 @@ class Graph:
             and not (t in self.producers and self.is_folded(self.producers[t]))
         ]
 
+    def stored_constant(self, index: int) -> int | None:
+        """Returns the constant that a tensor is, or that it unpacks (float16 weights); None for a computed one."""
+        while index >= 0 and not self.tensors[index].is_constant:
+            op = self.producers.get(index)
+            if op is None or op.name != "DEQUANTIZE":
+                return None
+            index = op.inputs[0]
+        return index if index >= 0 else None
+
+    def constant(self, index: int) -> np.ndarray:
+        """Returns the stored values of a constant tensor; see `TensorSpec.real` for the real ones.
+
+        Raises:
+            ModelError: The tensor is no constant, or its values are not readable.
+        """
+        tensor = self.tensors[index]
+        if not tensor.is_constant or tensor.unreadable:
+            reason = tensor.unreadable or "it is computed"
+            raise errors.ModelError(f"tensor {index} {tensor.spec.name} has no values to read: {reason}")
+        raw = self._buffers[index]
+        if tensor.type == "INT4":
+            # Two values in a byte, the lower half first; the shift to the left and back extends the sign.
+            raw = np.stack([raw << 4, raw & 0xF0], -1).ravel().view(np.int8) >> 4
+            return raw[: int(np.prod(tensor.spec.shape))].reshape(tensor.spec.shape)
+        return raw.view(tensor.spec.dtype).reshape(tensor.spec.shape)
+
 
 def read_graph(content: bytes) -> Graph:
     """Parses subgraph 0 of a .tflite.
@@ -98,27 +143,40 @@ def read_graph(content: bytes) -> Graph:
     subgraph = model.subgraphs[0]
     builtin = _names(schema.BuiltinOperator)
     types = _names(schema.TensorType)
+    activations = _names(schema.ActivationFunctionType)
     ops = []
     for i, operator in enumerate(subgraph.operators):
         code = model.operatorCodes[operator.opcodeIndex]
         # Files older than schema 3a have only the deprecated 8-bit field; newer ones set both, clipped there.
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        name = code.customCode.decode() if builtin[number] == "CUSTOM" else builtin[number]
-        ops.append(Op(i, name, _ints(operator.inputs), _ints(operator.outputs)))
+        is_custom = builtin[number] == "CUSTOM"
+        name = code.customCode.decode() if is_custom else builtin[number]
+        activation = activations[getattr(operator.builtinOptions, "fusedActivationFunction", 0)]
+        ops.append(Op(i, name, _ints(operator.inputs), _ints(operator.outputs), activation, is_custom))
     tensors = []
+    buffers = {}
     for i, tensor in enumerate(subgraph.tensors):
-        data = model.buffers[tensor.buffer].data
-        external = getattr(model.buffers[tensor.buffer], "offset", 0) > 1
+        buffer = model.buffers[tensor.buffer]
+        has_data = buffer.data is not None and len(buffer.data) > 0
+        is_external = getattr(buffer, "offset", 0) > 1
+        dtype = np.dtype(_DTYPES.get(types[tensor.type], _OPAQUE))
         shape = _ints(tensor.shapeSignature) or _ints(tensor.shape)
-        spec = TensorSpec(
-            (tensor.name or b"").decode("utf-8", "replace"),
-            shape,
-            np.dtype(_DTYPES[types[tensor.type]]),
-            _quantization(tensor.quantization),
-        )
-        tensors.append(Tensor(i, spec, (data is not None and len(data) > 0) or external))
+        name = (tensor.name or b"").decode("utf-8", "replace")
+        spec = TensorSpec(name, shape, dtype, _quantization(tensor.quantization))
+        unreadable = None
+        if tensor.sparsity is not None:
+            unreadable = "it is sparse"
+        elif is_external:
+            unreadable = "its values are stored behind the flatbuffer"
+        elif dtype.kind in "OV":
+            unreadable = f"its type is {types[tensor.type]}"
+        elif getattr(tensor.quantization, "details", None) is not None:
+            unreadable = "its quantisation is not affine by channel"
+        tensors.append(Tensor(i, spec, has_data or is_external, unreadable, types[tensor.type]))
+        if has_data:
+            buffers[i] = np.asarray(buffer.data, np.uint8)
     signatures = tuple(s.signatureKey.decode() for s in model.signatureDefs or () if s.subgraphIndex == 0)
-    return Graph(tuple(ops), tuple(tensors), _ints(subgraph.inputs), _ints(subgraph.outputs), signatures)
+    return Graph(tuple(ops), tuple(tensors), _ints(subgraph.inputs), _ints(subgraph.outputs), signatures, buffers)
 
 
 def _names(enum: type) -> dict[int, str]:

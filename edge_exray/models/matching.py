@@ -14,6 +14,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from edge_exray import errors
 from edge_exray.models import constants
 from edge_exray.models.graph import Op
 from edge_exray.models.tflite import EdgeModel
@@ -25,7 +26,6 @@ _COMMUTATIVE_OPS = {"ADD", "MUL", "MAXIMUM", "MINIMUM"}
 
 # Share of the variance of a tensor that its twin explains: layers of healthy int8 models stay above 0.8.
 _AGREE = 0.8
-_DISAGREE = 0.3
 # What values alone must reach, and how much nearer to 1 than any rival they must be.
 _FOLLOW = 0.9
 _MARGIN = 3.0
@@ -113,11 +113,19 @@ class _Side:
         for feed in feeds:
             model.infer(feed)
             for tensor in tensors:
-                spec, stored = self.graph.tensors[tensor].spec, model.tensor(tensor).ravel()
-                self.sizes[tensor] = stored.size
-                if spec.dtype.kind in "fiub":
-                    part = spec.real(stored[:: max(1, stored.size // _SAMPLE)].copy()).astype(np.float64)
-                    self.samples[tensor] = np.append(self.samples.get(tensor, ()), part)
+                self._sample(model, tensor)
+
+    def _sample(self, model: EdgeModel, tensor: int) -> None:
+        try:
+            stored = model.tensor(tensor).ravel()
+        except errors.ModelError:
+            return  # what a loop only passes through is read by no op behind it
+        spec = self.graph.tensors[tensor].spec
+        self.sizes[tensor] = stored.size
+        if spec.dtype.kind in "fiub":
+            with np.errstate(invalid="ignore"):  # NaN is no agreement
+                part = spec.real(stored[:: max(1, stored.size // _SAMPLE)].copy()).astype(np.float64)
+            self.samples[tensor] = np.append(self.samples.get(tensor, ()), part)
 
     def root(self, tensor: int) -> int:
         """Returns the tensor that holds the values before they were stored in another way."""
@@ -163,7 +171,7 @@ class _Side:
             constant = self.graph.stored_constant(tensor)
             if constant is not None and constants.is_real(self.graph, constant):
                 shapes.append(tuple(n for n in self.graph.tensors[constant].spec.shape if n != 1))
-        return op.name, len(self.graph.activations(op)), tuple(self.sizes[t] for t in op.outputs), tuple(shapes)
+        return op.name, len(self.graph.activations(op)), tuple(self.sizes.get(t) for t in op.outputs), tuple(shapes)
 
 
 class _Matcher:
@@ -185,9 +193,6 @@ class _Matcher:
         # After any success all starts over with the strongest evidence: what follows from the new pair is surer.
         while self._match_constants() or self._match_siblings() or self._match_values():
             self._propagate()
-        for tensor, pair in list(self.pairs.items()):
-            if pair.evidence is not Evidence.NAME and self._is_contradicted(tensor, pair.tensor):
-                del self.pairs[tensor]
 
     def inner(self) -> frozenset[int]:
         """See `Matching.inner`."""
@@ -331,11 +336,11 @@ class _Matcher:
     def _match_values(self) -> bool:
         """Pairs tensors that hold the same values and lie between the same pairs."""
         by_size: dict[int, list[int]] = collections.defaultdict(list)
-        for other in self.twin.producers.keys() - self._taken.keys():
+        for other in self.twin.producers.keys() & self.twin.sizes.keys() - self._taken.keys():
             by_size[self.twin.sizes[other]].append(other)
         likeness = {
             (tensor, other): self._agreement(tensor, other)
-            for tensor in self.edge.producers.keys() - self.pairs.keys()
+            for tensor in self.edge.producers.keys() & self.edge.sizes.keys() - self.pairs.keys()
             for other in by_size[self.edge.sizes[tensor]]
             if self._keeps_order(tensor, other)
         }
@@ -363,13 +368,6 @@ class _Matcher:
         if not np.isfinite(error):
             return -1.0
         return 1.0 - error / variance if variance else (1.0 if error == 0 else -1.0)
-
-    def _is_contradicted(self, tensor: int, other: int) -> bool:
-        """Whether values part although all that is computed from them agrees: then the pair is wrong."""
-        if self._agreement(tensor, other) >= _DISAGREE:
-            return False
-        below = [t for op in self.edge.consumers[tensor] for t in op.outputs if t in self.pairs]
-        return bool(below) and all(self._agreement(t, self.pairs[t].tensor) >= _FOLLOW for t in below)
 
 
 def _is_telling(constant: constants.Constant) -> bool:

@@ -145,11 +145,15 @@ class EdgeModel:
         The view must be dropped before the next `infer`: LiteRT refuses to run while one is alive.
 
         Raises:
-            ModelError: The model was opened without `preserve_tensors`.
+            ModelError: The model was opened without `preserve_tensors`, or LiteRT has no values of the tensor, as of
+                what a loop only passes through.
         """
         if not self._preserves:
             raise errors.ModelError(f"{self.path} was opened without preserve_tensors: its layers are not kept")
-        return self.interpreter.tensor(index)()
+        try:
+            return self.interpreter.tensor(index)()
+        except ValueError as e:
+            raise errors.ModelError(f"LiteRT keeps no values of tensor {index} of {self.path}: {first_line(e)}") from e
 
     def _names(self, signature: str | None) -> tuple[dict[str, int], dict[str, int]]:
         signatures = self.interpreter._get_full_signature_list()

@@ -61,8 +61,9 @@ def read(graph: Graph, index: int) -> Constant | None:
     spec, stored = graph.tensors[source].spec, graph.constant(source)
     wide = stored.astype(np.float64)
     if spec.dtype.kind == "f":
-        narrow = spec.dtype == np.float16
-        return Constant(wide, np.abs(np.spacing(stored)).astype(np.float64) if narrow else np.zeros(()))
+        # Of the size of a number: the step below a power of two is half of the one above, which counts here.
+        step = np.spacing(np.abs(stored)) if spec.dtype == np.float16 else np.zeros(())
+        return Constant(wide, step.astype(np.float64))
     assert spec.quantization is not None
     scale, zero_point = spec.quantization.broadcast(stored.ndim)
     return Constant((wide - zero_point) * scale, scale)
@@ -93,6 +94,20 @@ def compare(constant: Constant, reference: Constant) -> Difference | None:
         relative=worst / largest if largest else (0.0 if worst == 0 else float("inf")),
         share=float(beyond.mean()) if beyond.size else 0.0,
     )
+
+
+def factor(constant: Constant, reference: Constant) -> float | None:
+    """Returns the number by which the reference was multiplied, by least squares; None when none explains the constant."""
+    real = reference.values.reshape(constant.values.shape)
+    power = float(np.sum(np.square(real)))
+    if not power:
+        return None
+    slope = float(np.sum(real * constant.values)) / power
+    # Twice the steps: the stored values were rounded before and after they were multiplied, and may be clipped.
+    scaled = compare(
+        Constant(constant.values, 2 * constant.step), Constant(slope * reference.values, reference.step)
+    )
+    return slope if scaled is not None and scaled.rounded else None
 
 
 def _dense_shape(values: np.ndarray) -> tuple[int, ...]:

@@ -2,9 +2,9 @@
 
 The way leads over the float edge model. The converter names the output of a fused op after the nodes that it fused
 (`conv/Conv2D;bn/add;relu/Relu6`). `align` resolves these parts to nodes of the frozen cloud graph, takes the last one
-of the same size, and then confirms each pair once with numbers, on the float edge model. Nothing is guessed from values
-alone: on real networks several tensors often hold equal values. The edge model is paired with its float twin by name, as
-far as the names are the converter's, and else by `edge_exray.models.matching`.
+of the same size, and then confirms each pair once with numbers, on the float edge model. Nothing is guessed from
+values alone: on real networks several tensors often hold equal values. The edge model is paired with its float twin by
+name, as far as the names are the converter's, and else by `edge_exray.models.matching`.
 """
 
 import collections
@@ -101,10 +101,10 @@ class Alignment:
             "coverage": known / len(self.layers) if self.layers else 0.0,
         }
 
-    def evidence(self) -> dict[str, int]:
-        """Returns the number of ops by what their pair with the float twin rests on."""
+    def summary(self) -> dict[str, Any]:
+        """Returns `counts`, and under `evidence` the number of ops by what their pair with the float twin rests on."""
         counted = collections.Counter(layer.evidence for layer in self.layers)
-        return {evidence.value: counted[evidence] for evidence in Evidence}
+        return {**self.counts(), "evidence": {evidence.value: counted[evidence] for evidence in Evidence}}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
@@ -164,7 +164,7 @@ def align(
         if graph.is_folded(op) or tensor in matching.inner or (pair and op.name in REPRESENTATION_OPS):
             status = Status.INTERNAL
         else:
-            status = verified[pair.tensor] if pair else Status.UNMATCHED
+            status = verified.get(pair.tensor, Status.UNMATCHED) if pair else Status.UNMATCHED
         producers = {graph.producers[t].index for t in graph.activations(op) if t in graph.producers}
         layers.append(
             Layer(
@@ -172,11 +172,11 @@ def align(
                 op=op.name,
                 tensor=tensor,
                 spec=graph.tensors[tensor].spec,
-                float_tensor=pair and pair.tensor,
+                float_tensor=pair.tensor if pair else None,
                 cloud_tensor=cloud_tensors.get(pair.tensor) if pair else None,
                 status=status,
                 producers=tuple(sorted(producers)),
-                evidence=pair and pair.evidence,
+                evidence=pair.evidence if pair else None,
                 confidence=pair.confidence if pair else 0.0,
             )
         )
@@ -193,7 +193,7 @@ def _read_spec(document: Mapping[str, Any]) -> TensorSpec:
 
 
 def _match(edge: EdgeModel, float_edge: EdgeModel, feeds: Sequence[Mapping[str, np.ndarray]]) -> Matching:
-    """Pairs the tensors of the edge model with the float twin's, by name and, where names leave ops out, by the rest."""
+    """Pairs the tensors of the edge model with the float twin's: by name, and by the rest where names leave ops out."""
     known = _pair_by_name(edge, float_edge)
     graph = edge.graph
     if all(op.outputs[0] in known or graph.is_folded(op) for op in graph.ops):

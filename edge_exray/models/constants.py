@@ -97,16 +97,14 @@ def compare(constant: Constant, reference: Constant) -> Difference | None:
 
 
 def factor(constant: Constant, reference: Constant) -> float | None:
-    """Returns the number by which the reference was multiplied, by least squares; None when none explains the constant."""
+    """Returns the number by which the reference was multiplied (least squares); None when none explains the constant."""
     real = reference.values.reshape(constant.values.shape)
     power = float(np.sum(np.square(real)))
     if not power:
         return None
     slope = float(np.sum(real * constant.values)) / power
     # Twice the steps: the stored values were rounded before and after they were multiplied, and may be clipped.
-    scaled = compare(
-        Constant(constant.values, 2 * constant.step), Constant(slope * reference.values, reference.step)
-    )
+    scaled = compare(Constant(constant.values, 2 * constant.step), Constant(slope * reference.values, reference.step))
     return slope if scaled is not None and scaled.rounded else None
 
 

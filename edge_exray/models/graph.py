@@ -60,7 +60,9 @@ class Op:
     @property
     def subgraphs(self) -> tuple[int, ...]:
         """Indices of the graphs that an op of control flow runs, such as condition and body of a WHILE."""
-        return tuple(value for name, value in self.options.items() if name.lower().endswith(("subgraph", "subgraphindex")))
+        return tuple(
+            value for name, value in self.options.items() if name.lower().endswith(("subgraph", "subgraphindex"))
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +219,9 @@ def _tensor(index: int, tensor: Any, is_constant: bool) -> Tensor:
         unreadable = "its quantisation is not affine by channel"
     shape = _ints(tensor.shapeSignature) or _ints(tensor.shape)
     name = (tensor.name or b"").decode("utf-8", "replace")
-    return Tensor(index, TensorSpec(name, shape, dtype, _quantization(tensor.quantization)), is_constant, unreadable, kind)
+    return Tensor(
+        index, TensorSpec(name, shape, dtype, _quantization(tensor.quantization)), is_constant, unreadable, kind
+    )
 
 
 def _values(content: bytes, buffer: Any) -> np.ndarray | None:

@@ -196,18 +196,15 @@ class _Matcher:
 
     def inner(self) -> frozenset[int]:
         """See `Matching.inner`."""
-        found = set()
         agreeing = {t for t, pair in self.pairs.items() if self._agreement(t, pair.tensor) >= _AGREE}
-        for op in self.edge.ops:
-            below, above = set(op.outputs), set(op.outputs)
-            for _ in range(_MAX_FUSED):
-                below = {t for s in below - agreeing for o in self.edge.consumers[s] for t in o.outputs} | below & agreeing
-                above = {
-                    t for s in above - agreeing if s in self.edge.producers for t in self.edge.inputs(self.edge.producers[s])
-                } | above & agreeing
-            if below and above and below | above <= agreeing and op.outputs[0] not in self.pairs:
-                found.add(op.outputs[0])
-        return frozenset(found)
+        computed = [(t, op) for op in self.edge.ops for t in op.outputs]
+        above = {t: set(self.edge.inputs(op)) for t, op in computed}
+        below = {t: {o for reader in self.edge.consumers[t] for o in reader.outputs} for t, _ in computed}
+        return frozenset(
+            tensor
+            for tensor in above.keys() - self.pairs.keys()
+            if all(_reaches_only(tensor, steps, agreeing) for steps in (below, above))
+        )
 
     def _pair(self, tensor: int, other: int, evidence: Evidence) -> bool:
         if tensor in self.pairs or other in self._taken:
@@ -360,14 +357,32 @@ class _Matcher:
         )
 
     def _agreement(self, tensor: int, other: int) -> float:
-        """Returns the share of the variance that the twin's values explain, at most 1; -1 when there are none."""
         left, right = self.edge.samples.get(tensor), self.twin.samples.get(other)
-        if left is None or right is None or left.size != right.size or self.edge.sizes[tensor] != self.twin.sizes[other]:
+        if left is None or right is None or self.edge.sizes[tensor] != self.twin.sizes[other]:
             return -1.0
-        error, variance = float(np.mean(np.square(left - right))), max(float(left.var()), float(right.var()))
-        if not np.isfinite(error):
-            return -1.0
-        return 1.0 - error / variance if variance else (1.0 if error == 0 else -1.0)
+        return agreement(left, right)
+
+
+def agreement(left: np.ndarray, right: np.ndarray) -> float:
+    """Returns the share of the variance that one array explains of the other, at most 1; -1 when it cannot be told.
+
+    Args:
+        left, right: Samples of two tensors, float64 and flat.
+    """
+    if left.size != right.size:
+        return -1.0
+    error, variance = float(np.mean(np.square(left - right))), max(float(left.var()), float(right.var()))
+    if not np.isfinite(error):
+        return -1.0
+    return 1.0 - error / variance if variance else (1.0 if error == 0 else -1.0)
+
+
+def _reaches_only(tensor: int, steps: Mapping[int, set[int]], goals: set[int]) -> bool:
+    """Whether every way from a tensor meets one of the goals after a few steps."""
+    front = {tensor}
+    for _ in range(_MAX_FUSED):
+        front = {t for s in front - goals for t in steps.get(s, ())} | front & goals
+    return bool(front) and front <= goals
 
 
 def _is_telling(constant: constants.Constant) -> bool:

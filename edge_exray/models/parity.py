@@ -1,8 +1,8 @@
 """Compares every weight and bias of an edge model with the cloud constant that it came from.
 
-The converter moves axes and rounds; it also folds batch norm into the weights, and what is folded appears nowhere in the
-cloud model. The way of a constant therefore leads over the float edge model: the constant at the same place there is its
-reference. Where it equals a constant of the cloud graph, but for the order of the axes, that one is named.
+The converter moves axes and rounds; it also folds batch norm into the weights, and what is folded appears nowhere in
+the cloud model. The way of a constant therefore leads over the float edge model: the constant at the same place there
+is its reference. Where it equals a constant of the cloud graph, but for the order of the axes, that one is named.
 """
 
 import collections

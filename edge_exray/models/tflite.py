@@ -103,6 +103,17 @@ class EdgeModel:
         """Returns output name to tensor index."""
         return dict(self._output_index)
 
+    def rename(self, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+        """Gives inputs and outputs other names.
+
+        Args:
+            inputs, outputs: New name to the name so far, for all of them.
+        """
+        self._input_index = {name: self._input_index[old] for name, old in inputs.items()}
+        self._output_index = {name: self._output_index[old] for name, old in outputs.items()}
+        self.inputs = {name: self._spec(name, i) for name, i in self._input_index.items()}
+        self.outputs = {name: self._spec(name, i) for name, i in self._output_index.items()}
+
     def infer(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs the model once.
 

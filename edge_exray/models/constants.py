@@ -97,7 +97,7 @@ def compare(constant: Constant, reference: Constant) -> Difference | None:
 
 
 def factor(constant: Constant, reference: Constant) -> float | None:
-    """Returns the number by which the reference was multiplied (least squares); None when none explains the constant."""
+    """Returns the number, by least squares, that turns the reference into the constant; None when none does."""
     real = reference.values.reshape(constant.values.shape)
     power = float(np.sum(np.square(real)))
     if not power:

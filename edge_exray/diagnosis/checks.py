@@ -4,6 +4,7 @@ A check looks at the evidence and returns its result, with the layers that it su
 apply (no labels, no classification).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,9 @@ _WEIGHTED_OPS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 Finding = tuple[CheckResult, list[Suspect]]
 Check = Callable[[Evidence], Finding | None]
+
+# nRMSE of a few 8-bit steps: from less than this to this is no jump.
+_SMALL_DRIFT = 0.01
 
 
 def preprocessing(evidence: Evidence) -> Finding:
@@ -190,15 +194,26 @@ def quantization_drift(evidence: Evidence) -> Finding | None:
             f"Every layer stays near its float twin: the worst is {_place(worst_layer)} with nRMSE {worst.nrmse:.3g}."
         )
         return _finding("quantization_drift", True, message, figures)
-    first = min(bad)
-    layer, drift = drifts[first]
-    inherited = max((drifts[p][1].nrmse for p in layer.producers if p in drifts), default=0.0)
-    message = (
-        f"The edge model departs from its float twin at {_place(layer)}: nRMSE {drift.nrmse:.3g}, {limit:g} is "
-        f"allowed, and its inputs carry {inherited:.3g}. Look at this layer's weights and quantisation parameters, "
-        "or keep it in float."
+    first, beyond = drifts[min(bad)]
+
+    def inherited(layer: Layer) -> float:
+        return max((drifts[p][1].nrmse for p in layer.producers if p in drifts), default=0.0)
+
+    def growth(index: int) -> float:
+        layer, drift = drifts[index]
+        ratio = drift.nrmse / max(inherited(layer), _SMALL_DRIFT)
+        return float("inf") if math.isnan(ratio) else ratio
+
+    # Drift adds up on the way: the layer that made it is the one where it jumps, not the one that exceeds the limit.
+    layer, drift = drifts[max((index for index in drifts if index <= first.index), key=growth)]
+    message = f"The edge model departs from its float twin at {_place(layer)}: nRMSE {drift.nrmse:.3g}"
+    if layer is not first:
+        message += f", which grows to {beyond.nrmse:.3g} at {_place(first)}"
+    message += (
+        f"; {limit:g} is allowed, and its inputs carry {inherited(layer):.3g}. Look at this layer's weights and "
+        "quantisation parameters, or keep it in float."
     )
-    suspect = _suspect(layer, "quantization", f"first layer beyond the limit, nRMSE {drift.nrmse:.3g}")
+    suspect = _suspect(layer, "quantization", f"drift jumps here from {inherited(layer):.3g} to {drift.nrmse:.3g}")
     return _finding("quantization_drift", False, message, figures | _figures(layer, drift), [suspect])
 
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_exray import errors
+from edge_exray import environment, errors
 from edge_exray.frames import examples
 from edge_exray.models.alignment import Alignment
-from edge_exray.replay import environment
 from edge_exray.replay.replayer import Prediction
 from edge_exray.replay.statistics import Key, ReplayStatistics, Statistic, from_line, to_line
 

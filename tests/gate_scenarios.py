@@ -92,8 +92,8 @@ FAULTS = (
     ),
     Scenario(
         "weights of one convolution halved",
-        cause="quantization_drift",
-        words=f"departs from its float twin at layer {TAMPERED_OP} CONV_2D",
+        cause="constants_parity",
+        words=f"the weights of layer {TAMPERED_OP} CONV_2D",
         converter=TamperingExecutor,
     ),
 )

@@ -87,8 +87,8 @@ def constants_parity(evidence: Evidence) -> Finding | None:
         "worst": [_constant_figures(evidence, c) for c in sorted(differing, key=_severity, reverse=True)[:_LISTED]],
     }
     references = (
-        f"{sources['cloud']} against the cloud model's constants, {sources['float_edge']}, into which the converter "
-        f"folded others, against the float edge model's"
+        f"reference: {sources['cloud']} times the cloud constant itself, {sources['float_edge']} times the float edge "
+        "model's, where the converter folded several into one"
     )
     if sources["none"]:
         references += f"; {sources['none']} have no counterpart"

@@ -103,9 +103,10 @@ def factor(constant: Constant, reference: Constant) -> float | None:
     if not power:
         return None
     slope = float(np.sum(real * constant.values)) / power
-    # Twice the steps: the stored values were rounded before and after they were multiplied, and may be clipped.
-    scaled = compare(Constant(constant.values, 2 * constant.step), Constant(slope * reference.values, reference.step))
-    return slope if scaled is not None and scaled.rounded else None
+    error = np.square(constant.values - slope * real)
+    # Stored values that are scaled and rounded once more lie a step apart at most.
+    allowed = np.square(constant.step) + np.square(_RELATIVE * np.abs(real).max())
+    return slope if float(error.mean()) <= float(np.mean(allowed)) else None
 
 
 def _dense_shape(values: np.ndarray) -> tuple[int, ...]:

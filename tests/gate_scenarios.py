@@ -92,8 +92,8 @@ FAULTS = (
     ),
     Scenario(
         "weights of one convolution halved",
-        cause="own_error",
-        words=f"An op is wrong by itself, layer {TAMPERED_OP} CONV_2D",
+        cause="constants_parity",
+        words=f"the weights of layer {TAMPERED_OP} CONV_2D",
         converter=TamperingExecutor,
     ),
 )

@@ -1,6 +1,6 @@
-"""Damages .tflite files the way faults of converters and file systems do, and keeps them loadable.
+"""Changes .tflite files the way faults and other converters do, and keeps them loadable.
 
-Each function takes the bytes of a file and returns those of the damaged one.
+Each function takes the bytes of a file and returns those of the changed one.
 """
 
 import copy
@@ -17,6 +17,10 @@ _DTYPES = {
     schema.TensorType.INT8: np.int8,
     schema.TensorType.INT32: np.int32,
     schema.TensorType.INT64: np.int64,
+}
+_ACTIVATIONS = {
+    schema.ActivationFunctionType.RELU: schema.BuiltinOperator.RELU,
+    schema.ActivationFunctionType.RELU6: schema.BuiltinOperator.RELU6,
 }
 
 
@@ -106,6 +110,70 @@ def _own_constant(model: schema.ModelT, op_index: int, input_index: int) -> sche
     operator.inputs = np.array(operator.inputs, np.int32)
     operator.inputs[input_index] = len(graph.tensors) - 1
     return tensor
+
+
+def change_bias(content: bytes, op_index: int, factor: float) -> bytes:
+    """Multiplies the bias of one convolution or dense layer.
+
+    Args:
+        content: The bytes of a .tflite.
+        op_index: Index of the op in subgraph 0.
+        factor: What the stored values are multiplied by.
+    """
+
+    def change(model: schema.ModelT) -> None:
+        _change_constant(model, op_index, _BIAS_INPUT, lambda stored: (stored * factor).astype(stored.dtype))
+
+    return _edit(content, change)
+
+
+def rename_tensors(content: bytes) -> bytes:
+    """Names all tensors `t0`, `t1`, ... and drops the signatures, as a converter does that knows no names.
+
+    Args:
+        content: The bytes of a .tflite.
+    """
+
+    def rename(model: schema.ModelT) -> None:
+        for graph in model.subgraphs:
+            for i, tensor in enumerate(graph.tensors):
+                tensor.name = f"t{i}"
+        model.signatureDefs = None
+
+    return _edit(content, rename)
+
+
+def unfuse_activations(content: bytes) -> bytes:
+    """Moves every fused RELU and RELU6 into an op of its own.
+
+    Args:
+        content: The bytes of a float .tflite.
+    """
+
+    def unfuse(model: schema.ModelT) -> None:
+        graph = model.subgraphs[0]
+        operators = []
+        for operator in graph.operators:
+            operators.append(operator)
+            activation = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
+            if activation in _ACTIVATIONS:
+                operator.builtinOptions.fusedActivationFunction = schema.ActivationFunctionType.NONE
+                before = copy.deepcopy(graph.tensors[operator.outputs[0]])
+                before.name = b"before"
+                graph.tensors.append(before)
+                code = schema.OperatorCodeT()
+                code.builtinCode = code.deprecatedBuiltinCode = _ACTIVATIONS[activation]
+                code.version = 1
+                model.operatorCodes.append(code)
+                following = schema.OperatorT()
+                following.opcodeIndex = len(model.operatorCodes) - 1
+                following.inputs, following.outputs = [len(graph.tensors) - 1], operator.outputs
+                operator.outputs = [len(graph.tensors) - 1]
+                operators.append(following)
+        assert len(operators) > len(graph.operators), "nothing was fused"
+        graph.operators = operators
+
+    return _edit(content, unfuse)
 
 
 def _change_constant(

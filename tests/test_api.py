@@ -96,9 +96,37 @@ def test_scaled_weights_are_found_at_their_layer(validate, edge_models, tmp_path
     edge = tmp_path / "edge.tflite"
     edge.write_bytes(tampering.scale_weights(pathlib.Path(edge_models[mode]).read_bytes(), layer, 3.0))
     report = validate(edge)
-    assert failed(report)[0] == "own_error"
-    assert [suspect.layer for suspect in report.suspects] == [layer]
-    assert f"layer {layer} DEPTHWISE_CONV_2D" in report.summary
+    assert failed(report)[:2] == ["constants_parity", "own_error"]
+    assert {suspect.layer for suspect in report.suspects} == {layer}
+    assert f"the weights of layer {layer} DEPTHWISE_CONV_2D" in report.summary
+
+
+@pytest.mark.parametrize("mode", ["none", "float16", "dynamic_range", "int8"])
+def test_a_healthy_model_of_another_converter_passes(validate, edge_models, tmp_path, mode):
+    edge = tmp_path / "edge.tflite"
+    edge.write_bytes(tampering.rename_tensors(pathlib.Path(edge_models[mode]).read_bytes()))
+    report = validate(edge)
+    assert report, report.summary
+    assert report.alignment["coverage"] == 1.0
+    assert report.alignment["evidence"]["name"] < report.alignment["ops"]
+    assert {layer["evidence"] for layer in report.layers} >= {"constants"}
+    assert report.models["edge"]["interface"]["evidence"] == "shape"
+    assert set(report.models["edge"]["interface"]["inputs"]) == {"image"}
+
+
+@pytest.mark.parametrize("mode", ["none", "int8"])
+def test_a_damaged_layer_of_another_converters_model_is_accused(validate, edge_models, tmp_path, mode):
+    layer = depthwise(validate(edge_models[mode]))
+    edge = tmp_path / "edge.tflite"
+    damaged = tampering.scale_weights(pathlib.Path(edge_models[mode]).read_bytes(), layer, -0.5)
+    edge.write_bytes(tampering.rename_tensors(damaged))
+    report = validate(edge)
+    assert failed(report)[:2] == ["constants_parity", "own_error"]
+    assert report.suspects[0].layer == layer
+    assert "-0.5 times what they were" in report.summary
+    accused = next(la for la in report.layers if la["index"] == layer)
+    assert accused["evidence"] == "structure"
+    assert accused["confidence"] < 0.97
 
 
 def test_a_conversion_that_changes_the_model_is_found_at_its_layer(validate, edge_models, tmp_path):

@@ -57,7 +57,7 @@ def diagnose(
             "edge": agreement.accuracy("edge"),
             "label_flip_rate": agreement.label_flip_rate,
         },
-        alignment=replay.alignment.counts(),
+        alignment=replay.alignment.summary(),
         layers=[_layer(layer, evidence, own.get(layer.index)) for layer in evidence.layers],
         legs={leg: _leg(leg, note, evidence) for leg, note in replay.summary["legs"].items()},
         preprocessing={name: diagnosis.to_dict() for name, diagnosis in evidence.inputs.items()},
@@ -118,6 +118,8 @@ def _layer(layer: Layer, evidence: Evidence, own: own_errors.OwnFigures | None) 
         "name": layer.spec.name,
         "cloud_tensor": layer.cloud_tensor,
         "status": layer.status.value,
+        "evidence": layer.evidence and layer.evidence.value,
+        "confidence": layer.confidence,
         "shape": list(layer.spec.shape),
         "dtype": layer.spec.dtype.name,
         "quantization": quantization

@@ -1,9 +1,10 @@
 """Pairs every op of an edge graph with the tensor of the cloud graph that holds the same values.
 
-The converter names the output of a fused op after the nodes that it fused (`conv/Conv2D;bn/add;relu/Relu6`).
-`align` resolves these parts to nodes of the frozen cloud graph, takes the last one of the same size, and then
-confirms each pair once with numbers, on the float edge model. Nothing is guessed from values alone: on real
-networks several tensors often hold equal values.
+The way leads over the float edge model. The converter names the output of a fused op after the nodes that it fused
+(`conv/Conv2D;bn/add;relu/Relu6`). `align` resolves these parts to nodes of the frozen cloud graph, takes the last one
+of the same size, and then confirms each pair once with numbers, on the float edge model. Nothing is guessed from
+values alone: on real networks several tensors often hold equal values. The edge model is paired with its float twin by
+name, as far as the names are the converter's, and else by `edge_exray.models.matching`.
 """
 
 import collections
@@ -17,6 +18,8 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.models.graph import Graph, Op
+from edge_exray.models.matching import REPRESENTATION_OPS, Evidence, Matching, Pair, match
+from edge_exray.models.parity import ConstantParity, compare_constants
 from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import Quantization, TensorSpec
 from edge_exray.models.tflite import EdgeModel
@@ -27,16 +30,15 @@ _TOLERANCE = 1e-3
 
 _MOVE_OPS = {"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "PACK"}
 _MOVE_NODES = {"Reshape", "Transpose", "Squeeze", "ExpandDims", "Pack", "Identity", "StridedSlice"}
-_REPRESENTATION_OPS = {"QUANTIZE", "DEQUANTIZE"}
 _NO_VALUE_NODES = {"Const", "Placeholder", "NoOp"}
 
 
 class Status(str, enum.Enum):
-    """How far the pairing of an op goes.
+    """How far the pairing of an op with the cloud goes.
 
-    `VERIFIED`: the paired values agree. `UNVERIFIED`: names pair them, values do not agree. `INTERNAL`: a step
-    on the way to a cloud tensor that a later op completes, or a change of representation. `UNMATCHED`: no cloud
-    tensor was found.
+    `VERIFIED`: the values of the float twin and of the cloud tensor agree. `UNVERIFIED`: names pair them, values do not
+    agree. `INTERNAL`: a step on the way to a cloud tensor that a later op completes, or a change of representation.
+    `UNMATCHED`: no cloud tensor, or no float twin was found.
     """
 
     VERIFIED = "verified"
@@ -58,6 +60,8 @@ class Layer:
         cloud_tensor: Name of the tensor of the frozen cloud graph (`"node:0"`), or None.
         status: See `Status`.
         producers: Indices of the edge ops whose outputs this op reads.
+        evidence: What the pair of the op with its float twin rests on; None without a twin.
+        confidence: See `matching.Pair`; 0 without a twin.
     """
 
     index: int
@@ -68,14 +72,23 @@ class Layer:
     cloud_tensor: str | None
     status: Status
     producers: tuple[int, ...] = ()
+    evidence: Evidence | None = None
+    confidence: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Alignment:
-    """The layers of an edge model in execution order, and how many ops of the float edge model have no twin there."""
+    """How an edge model pairs with its float twin and with the cloud model.
+
+    Attributes:
+        layers: The layers of the edge model in execution order.
+        float_only: How many ops of the float edge model have no twin in the edge model.
+        constants: The weights and biases of the edge model beside those of the cloud.
+    """
 
     layers: tuple[Layer, ...]
     float_only: int = 0
+    constants: tuple[ConstantParity, ...] = ()
 
     def counts(self) -> dict[str, int | float]:
         """Returns the number of ops by status, and the share that is paired or known to be internal."""
@@ -88,15 +101,22 @@ class Alignment:
             "coverage": known / len(self.layers) if self.layers else 0.0,
         }
 
+    def summary(self) -> dict[str, Any]:
+        """Returns `counts`, and under `evidence` the number of ops by what their pair with the float twin rests on."""
+        counted = collections.Counter(layer.evidence for layer in self.layers)
+        return {**self.counts(), "evidence": {evidence.value: counted[evidence] for evidence in Evidence}}
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
         layers = []
         for layer in self.layers:
             document = dataclasses.asdict(layer)
             document["status"] = layer.status.value
+            document["evidence"] = layer.evidence and layer.evidence.value
             document["spec"]["dtype"] = layer.spec.dtype.name
             layers.append(document)
-        return {"layers": layers, "float_only": self.float_only}
+        constants = [constant.to_dict() for constant in self.constants]
+        return {"layers": layers, "float_only": self.float_only, "constants": constants}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "Alignment":
@@ -107,9 +127,11 @@ class Alignment:
                 "spec": _read_spec(item["spec"]),
                 "status": Status(item["status"]),
                 "producers": tuple(item["producers"]),
+                "evidence": item["evidence"] and Evidence(item["evidence"]),
             }
             layers.append(Layer(**{**item, **fields}))
-        return cls(tuple(layers), document["float_only"])
+        constants = tuple(ConstantParity.from_dict(item) for item in document["constants"])
+        return cls(tuple(layers), document["float_only"], constants)
 
 
 def align(
@@ -123,7 +145,7 @@ def align(
     Args:
         cloud: The cloud model.
         float_edge: The same conversion without quantisation, opened with `preserve_tensors`.
-        edge: The model that ships.
+        edge: The model that ships, opened with `preserve_tensors`; its inputs and outputs carry the cloud's names.
         feeds: Reference inputs of one or more frames, on which each pair is confirmed.
 
     Raises:
@@ -132,34 +154,55 @@ def align(
     if not feeds:
         raise errors.DataError("alignment needs at least one frame to confirm the pairs on")
     cloud_tensors, verified = _align_to_cloud(cloud, float_edge, feeds)
-    twins = _pair_by_name(edge, float_edge)
+    matching = _match(edge, float_edge, feeds)
+    twins = {tensor: pair.tensor for tensor, pair in matching.pairs.items()}
     graph = edge.graph
     layers = []
     for op in graph.ops:
         tensor = op.outputs[0]
-        float_tensor = twins.get(tensor)
-        cloud_tensor = cloud_tensors.get(float_tensor) if float_tensor is not None else None
-        if graph.is_folded(op) or (float_tensor is not None and op.name in _REPRESENTATION_OPS):
+        pair = matching.pairs.get(tensor)
+        if graph.is_folded(op) or tensor in matching.inner or (pair and op.name in REPRESENTATION_OPS):
             status = Status.INTERNAL
-        elif float_tensor is None:
-            status = Status.UNMATCHED
         else:
-            status = verified[float_tensor]
+            status = verified.get(pair.tensor, Status.UNMATCHED) if pair else Status.UNMATCHED
         producers = {graph.producers[t].index for t in graph.activations(op) if t in graph.producers}
-        spec = graph.tensors[tensor].spec
         layers.append(
-            Layer(op.index, op.name, tensor, spec, float_tensor, cloud_tensor, status, tuple(sorted(producers)))
+            Layer(
+                index=op.index,
+                op=op.name,
+                tensor=tensor,
+                spec=graph.tensors[tensor].spec,
+                float_tensor=pair.tensor if pair else None,
+                cloud_tensor=cloud_tensors.get(pair.tensor) if pair else None,
+                status=status,
+                producers=tuple(sorted(producers)),
+                evidence=pair.evidence if pair else None,
+                confidence=pair.confidence if pair else 0.0,
+            )
         )
     paired = set(twins.values())
     float_graph = float_edge.graph
     float_only = sum(not paired & set(op.outputs) and not float_graph.is_folded(op) for op in float_graph.ops)
-    return Alignment(tuple(layers), float_only)
+    return Alignment(tuple(layers), float_only, compare_constants(cloud, float_graph, graph, twins))
 
 
 def _read_spec(document: Mapping[str, Any]) -> TensorSpec:
     stored = document["quantization"]
     quantization = stored and Quantization(tuple(stored["scale"]), tuple(stored["zero_point"]), stored["axis"])
     return TensorSpec(document["name"], tuple(document["shape"]), np.dtype(document["dtype"]), quantization)
+
+
+def _match(edge: EdgeModel, float_edge: EdgeModel, feeds: Sequence[Mapping[str, np.ndarray]]) -> Matching:
+    """Pairs the tensors of the edge model with the float twin's: by name, and by the rest where names leave ops out."""
+    known = _pair_by_name(edge, float_edge)
+    graph = edge.graph
+    if all(op.outputs[0] in known or graph.is_folded(op) for op in graph.ops):
+        return Matching({tensor: Pair(twin, Evidence.NAME, 1.0) for tensor, twin in known.items()}, frozenset())
+    found = match(edge, float_edge, known, feeds)
+    for op in graph.ops:
+        if op.name in REPRESENTATION_OPS and op.inputs[0] in found.pairs:
+            found.pairs.setdefault(op.outputs[0], found.pairs[op.inputs[0]])
+    return found
 
 
 def _pair_by_name(edge: EdgeModel, float_edge: EdgeModel) -> dict[int, int]:
@@ -180,11 +223,11 @@ def _pair_by_name(edge: EdgeModel, float_edge: EdgeModel) -> dict[int, int]:
         elif candidates and sides[1].tensors[candidates[0]].spec.shape == spec.shape:
             # Tensors of one name appear in the same order on both sides.
             twins[tensor] = candidates.pop(0)
-        elif op.name in _REPRESENTATION_OPS and op.inputs[0] in twins:
+        elif op.name in REPRESENTATION_OPS and op.inputs[0] in twins:
             twins[tensor] = twins[op.inputs[0]]
     for op in reversed(sides[0].ops):
         # The layer before an output that is float again has lost its name to the DEQUANTIZE behind it.
-        if op.name in _REPRESENTATION_OPS and op.outputs[0] in twins:
+        if op.name in REPRESENTATION_OPS and op.outputs[0] in twins:
             twins.setdefault(op.inputs[0], twins[op.outputs[0]])
     return twins
 

@@ -149,6 +149,22 @@ class CloudModel:
         """Returns the operations of the frozen graph in topological order (TensorFlow's `Operation`)."""
         return self._graph.get_operations()
 
+    def constants(self) -> dict[str, np.ndarray]:
+        """Returns the floating point variables and literals of the frozen graph, named after the node that reads them.
+
+        The node that holds a variable is called `unknown_7` or the like; the one that reads it belongs to a layer.
+        """
+        import tensorflow as tf
+
+        found = {}
+        for node in self.nodes():
+            if node.type == "Const" and node.outputs[0].dtype.is_floating:
+                value, reader = tf.make_ndarray(node.get_attr("value")), node
+                while readers := [other for other in reader.outputs[0].consumers() if other.type == "Identity"]:
+                    reader = readers[0]
+                found[reader.name] = value
+        return found
+
     def infer(
         self, feed: Mapping[str, np.ndarray], tensors: Sequence[str] = ()
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -25,6 +25,10 @@ class Quantization:
             shape[self.axis] = len(values)
         return np.array(values, dtype).reshape(shape)
 
+    def broadcast(self, ndim: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns scale and zero point as float64, in a shape that fits an array of that many dimensions."""
+        return self._broadcast(self.scale, ndim, np.float64), self._broadcast(self.zero_point, ndim, np.float64)
+
     def quantize(self, real: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Rounds to the nearest stored value and clips to the range of `dtype`.
 

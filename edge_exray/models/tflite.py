@@ -103,6 +103,17 @@ class EdgeModel:
         """Returns output name to tensor index."""
         return dict(self._output_index)
 
+    def rename(self, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+        """Gives inputs and outputs other names.
+
+        Args:
+            inputs, outputs: New name to the name so far, for all of them.
+        """
+        self._input_index = {name: self._input_index[old] for name, old in inputs.items()}
+        self._output_index = {name: self._output_index[old] for name, old in outputs.items()}
+        self.inputs = {name: self._spec(name, i) for name, i in self._input_index.items()}
+        self.outputs = {name: self._spec(name, i) for name, i in self._output_index.items()}
+
     def infer(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs the model once.
 
@@ -145,11 +156,15 @@ class EdgeModel:
         The view must be dropped before the next `infer`: LiteRT refuses to run while one is alive.
 
         Raises:
-            ModelError: The model was opened without `preserve_tensors`.
+            ModelError: The model was opened without `preserve_tensors`, or LiteRT has no values of the tensor, as of
+                what a loop only passes through.
         """
         if not self._preserves:
             raise errors.ModelError(f"{self.path} was opened without preserve_tensors: its layers are not kept")
-        return self.interpreter.tensor(index)()
+        try:
+            return self.interpreter.tensor(index)()
+        except ValueError as e:
+            raise errors.ModelError(f"LiteRT keeps no values of tensor {index} of {self.path}: {first_line(e)}") from e
 
     def _names(self, signature: str | None) -> tuple[dict[str, int], dict[str, int]]:
         signatures = self.interpreter._get_full_signature_list()

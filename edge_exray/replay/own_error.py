@@ -79,7 +79,8 @@ class OwnError:
         self._sources = (float_edge.content, float_edge.graph, edge.content, edge.graph, twins)
         self._signature = signature
         grafted = isolation.graft(*self._sources)
-        self.model = EdgeModel(grafted.content, preserve_tensors=True, signature=signature)
+        self._names = (float_edge.input_tensors(), float_edge.output_tensors())
+        self.model = self._open(grafted.content)
         live = [layer for layer in alignment.layers if not edge.graph.is_folded(edge.graph.ops[layer.index])]
         self.absent = {
             layer.index: "it has no float twin; its error counts in the ops that read it"
@@ -101,13 +102,23 @@ class OwnError:
             without quantised inputs are missing.
         """
         rounded = isolation.round_inputs(*self._sources)
-        model = EdgeModel(rounded.content, preserve_tensors=True, signature=self._signature)
+        model = self._open(rounded.content)
         drifts = {index: DriftStatistics() for index in rounded.outputs if index in self._references}
         for feed in feeds:
             model.infer(feed)
             for index, drift in drifts.items():
                 drift.update(model.tensor(self._references[index]), model.tensor(rounded.outputs[index]))
         return {index: drift.rmse for index, drift in drifts.items()}
+
+    def _open(self, content: bytes) -> EdgeModel:
+        """Opens a model that was made of the float edge model, with the names that its inputs and outputs go by."""
+        model = EdgeModel(content, preserve_tensors=True, signature=self._signature)
+        names = []
+        for now, stored in zip(self._names, (model.input_tensors(), model.output_tensors()), strict=True):
+            name_of = {index: name for name, index in stored.items()}
+            names.append({name: name_of[index] for name, index in now.items()})
+        model.rename(*names)
+        return model
 
 
 def _twins(float_edge: EdgeModel, edge: EdgeModel, alignment: Alignment) -> dict[int, int]:

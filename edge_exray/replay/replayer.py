@@ -11,6 +11,7 @@ from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.drift.values import Values
 from edge_exray.frames.functions import Frame, Inputs
 from edge_exray.models.alignment import Alignment, align
+from edge_exray.models.interface import pair_interface
 from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
@@ -67,7 +68,7 @@ class Replayer:
         paths: The models.
 
     Raises:
-        ModelError: A model does not load, or inputs or outputs of the models do not pair by name.
+        ModelError: A model does not load, or inputs or outputs of the models do not pair, see `pair_interface`.
     """
 
     def __init__(self, paths: ModelPaths) -> None:
@@ -76,7 +77,13 @@ class Replayer:
         self.edge = EdgeModel(paths.edge, preserve_tensors=True, signature=self.cloud.signature)
         # What the device runs: nothing is kept, and ops may be fused.
         self._shipped = EdgeModel(paths.edge, signature=self.cloud.signature)
-        _require_same_interface(self.cloud, self.edge)
+        self.interface = pair_interface(self.cloud, self.edge)
+        for model, interface in (
+            (self.edge, self.interface),
+            (self._shipped, self.interface),
+            (self.float_edge, pair_interface(self.cloud, self.float_edge)),
+        ):
+            model.rename(interface.inputs, interface.outputs)
         self.sampling = Sampling()
         self.is_quantized = self.edge.content != self.float_edge.content
         self._alignment: Alignment | None = None
@@ -221,7 +228,7 @@ def describe_models(paths: ModelPaths, replayer: Replayer) -> dict[str, Any]:
             "signature": cloud.signature,
         },
         "float_edge": _describe_edge(replayer.float_edge),
-        "edge": _describe_edge(replayer.edge),
+        "edge": {**_describe_edge(replayer.edge), "interface": dataclasses.asdict(replayer.interface)},
     }
 
 
@@ -240,21 +247,3 @@ def _representable(spec: TensorSpec) -> tuple[float, float] | None:
 def _is_narrow(spec: TensorSpec) -> bool:
     """True for 8 and 16 bit integers; wider quantised tensors hold accumulators and are never clipped."""
     return spec.quantization is not None and spec.dtype.itemsize <= 2
-
-
-def _require_same_interface(cloud: CloudModel, edge: EdgeModel) -> None:
-    for what in ("inputs", "outputs"):
-        left, right = getattr(cloud, what), getattr(edge, what)
-        if set(left) != set(right):
-            raise errors.ModelError(
-                f"{what} are paired by name: cloud signature {cloud.signature!r} of {cloud.path} has {sorted(left)}, "
-                f"edge model {edge.path} has {sorted(right)}; convert the edge model from this signature"
-            )
-        for name, spec in left.items():
-            other = right[name].shape
-            differ = any(a != b for a, b in zip(spec.shape[1:], other[1:], strict=False) if -1 not in (a, b))
-            if spec.shape and (len(spec.shape) != len(other) or differ):
-                raise errors.ModelError(
-                    f"{what[:-1]} {name} has shape {list(spec.shape)} in {cloud.path}, {list(other)} in {edge.path}: "
-                    "these are not two versions of one model"
-                )

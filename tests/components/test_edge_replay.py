@@ -211,7 +211,7 @@ def test_an_edge_model_of_another_model_is_refused(models, examples, output, tmp
     other.uri = str(tmp_path / "other")
     models_zoo.save_two_input_net(tmp_path / "other" / "Format-Serving")
 
-    with pytest.raises(errors.ModelError, match=r"inputs are paired by name.*\['apple', 'ids', 'zebra'\].*\['image'\]"):
+    with pytest.raises(errors.ModelError, match=r"inputs are paired by name.*has apple .*ids .*zebra .*has image "):
         do({**models, "model": other}, examples, output)
     assert not left_behind(output)
 

@@ -140,7 +140,7 @@ def test_other_interfaces_are_refused(conv_net, edge_models, tmp_path):
 
     other = tmp_path / "other.tflite"
     convert(models_zoo.save_two_input_net(tmp_path / "net"), other, quantization="none")
-    with pytest.raises(errors.ModelError, match=r"inputs are paired by name.*\['image'\].*\['apple', 'ids', 'zebra'\]"):
+    with pytest.raises(errors.ModelError, match=r"inputs are paired by name.*has image .*has apple .*ids .*zebra "):
         replay(ModelPaths(conv_net, edge_models["none"], str(other)), [{}], tmp_path / "out")
 
 

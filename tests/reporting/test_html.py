@@ -169,6 +169,25 @@ def test_passed_report_has_nothing_to_start_with():
     assert "Start here" not in page.text
 
 
+def test_worst_frames_show_both_sides_of_their_inputs_and_answers():
+    page = render(factory.report())
+    images = [attrs for tag, attrs in page.elements if tag == "img"]
+    assert [image["src"] for image in images[:2]] == ["data:image/png;base64,AAAA", "data:image/png;base64,BBBB"]
+    assert images[0]["alt"] == "Input image of frame cat/1.png, reference"
+    words = " ".join(page.text.split())
+    assert "1. cat/1.png" in words
+    assert "Drift 0.5, label 1" in words
+    assert "Drift infinite" in words
+    assert "1 0.75 0 1" in words
+    assert "data.gz#7" in words
+
+
+def test_failed_frames_are_told_at_the_top():
+    frames = {"count": 8, "labelled": 8, "failed": 2, "repeated_ids": 0}
+    page = render(factory.report(frames=frames))
+    assert "2 more failed" in page.text[: page.text.index("From the input to the output")]
+
+
 def test_per_channel_quantization_shows_its_range():
     layer = {**factory.layer(0), "quantization": {"scale": [0.5, 0.25, 0.125], "zero_point": [0, 0, 0]}}
     assert "0.125 to 0.5" in render(factory.report(layers=[layer])).text

@@ -41,7 +41,7 @@ typecheck: setup ## Check types
 	@cd build/typecheck && ../../.venv/bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p edge_exray
 
 bench: setup ## Run every benchmark
-	@set -e; for file in $(wildcard benchmarks/[!_]*.py); do $(PYTHON_BIN) -m benchmarks.$$(basename $$file .py); done
+	@set -e; for file in $(wildcard benchmarks/[!_]*.py); do PYTHONPATH=tests $(PYTHON_BIN) -m benchmarks.$$(basename $$file .py); done
 
 lock: setup ## Resolve requirements/ anew
 	@$(COMPILE) --python-version 3.10 --python-platform x86_64-manylinux_2_28 --exclude-newer $(OLD_STACK_DATE) \

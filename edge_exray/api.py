@@ -11,11 +11,12 @@ from edge_exray.diagnosis.evidence import gather
 from edge_exray.diagnosis.report import Report
 from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.diagnosis.validator import diagnose
-from edge_exray.frames.examples import Example, read_examples
+from edge_exray.frames.examples import Example, try_examples
 from edge_exray.frames.functions import UserFunctions, load_functions
 from edge_exray.profiling.profile import profile
-from edge_exray.replay.replay import replay
+from edge_exray.replay.replay import Stream, replay
 from edge_exray.replay.replayer import ModelPaths
+from edge_exray.replay.tally import TallyOptions
 
 __all__ = ["profile", "validate"]
 
@@ -30,9 +31,11 @@ def validate(
     module: str | UserFunctions | None = None,
     signature: str | None = None,
     slice_keys: Sequence[str] = (),
+    max_failed_frames: int = 0,
+    worst_frames: int = 5,
     float_edge: str | os.PathLike[str] | None = None,
     kernels: dict[str, Any] | None = None,
-    progress: Callable[[Iterable[Example]], Iterable[Example]] = iter,
+    progress: Callable[[Stream], Stream] = iter,
 ) -> Report:
     """Tells whether an edge model does what a cloud model does, and if not, why.
 
@@ -46,6 +49,9 @@ def validate(
         module: The user's functions, as a `.py` file, an importable module, or functions.
         signature: Signature of the SavedModel; None takes the only one with dense inputs.
         slice_keys: Features whose values name slices.
+        max_failed_frames: How many frames may fail (undecodable, a function raises, a shape does not fit) before the
+            validation ends with an error; with 0 the first one ends it.
+        worst_frames: How many of the frames with the most different answers are kept with their tensors.
         float_edge: The same conversion as `edge` without quantisation; None makes it.
         kernels: A document of `schemas/kernel_profile.schema.json` to show in the report.
         progress: Wraps the examples, for example with a progress bar.
@@ -57,16 +63,15 @@ def validate(
         ExrayError: Models, examples or functions are missing or do not fit each other.
     """
     functions = module if isinstance(module, UserFunctions) else load_functions(module)
-    stream = read_examples(os.fspath(examples)) if isinstance(examples, str | os.PathLike) else examples
+    options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames)
+    stream = try_examples(os.fspath(examples)) if isinstance(examples, str | os.PathLike) else examples
     with tempfile.TemporaryDirectory(prefix="exray-validate-") as scratch:
         if float_edge is None:
             float_edge = os.path.join(scratch, "float_edge.tflite")
             convert(cloud, float_edge, quantization="none", signature=signature)
         paths = ModelPaths(os.fspath(cloud), os.fspath(float_edge), os.fspath(edge), signature)
         directory = pathlib.Path(out or scratch)
-        stored = replay(
-            paths, stream, directory / "replay", functions=functions, slice_keys=slice_keys, progress=progress
-        )
+        stored = replay(paths, stream, directory / "replay", functions=functions, options=options, progress=progress)
         report = diagnose(gather(stored, spec or ValidationSpec()), kernels=kernels)
         if out is not None:
             from edge_exray.reporting.writer import write_report

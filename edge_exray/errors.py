@@ -6,7 +6,22 @@ line prints the message as one line; anything that is not an `ExrayError` is a b
 
 
 class ExrayError(Exception):
-    """Base of all errors that edge-exray raises on purpose."""
+    """Base of all errors that edge-exray raises on purpose.
+
+    Args:
+        reason: What happened and what to do about it.
+        frame: The frame that it happened on, by its id or its place in the data; the message begins with it. None
+            for what is wrong with all of them.
+
+    Attributes:
+        reason: The message without the frame, which frames that fail for the same reason share.
+        frame: See above.
+    """
+
+    def __init__(self, reason: str, frame: str | None = None) -> None:
+        super().__init__(reason if frame is None else f"frame {frame}: {reason}")
+        self.reason = reason
+        self.frame = frame
 
 
 class ModelError(ExrayError):

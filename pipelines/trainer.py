@@ -27,7 +27,6 @@ def run_fn(fn_args: FnArgs) -> None:
         _dataset(fn_args.train_files).shuffle(1000, seed=SEED).repeat().batch(BATCH_SIZE),
         steps_per_epoch=fn_args.train_steps,
         validation_data=_dataset(fn_args.eval_files).batch(BATCH_SIZE),
-        validation_steps=fn_args.eval_steps,
         verbose=2,
     )
     export_model(model, fn_args.serving_model_dir)

@@ -92,8 +92,8 @@ FAULTS = (
     ),
     Scenario(
         "weights of one convolution halved",
-        cause="quantization_drift",
-        words=f"departs from its float twin at layer {TAMPERED_OP} CONV_2D",
+        cause="own_error",
+        words=f"An op is wrong by itself, layer {TAMPERED_OP} CONV_2D",
         converter=TamperingExecutor,
     ),
 )

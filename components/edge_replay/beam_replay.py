@@ -1,45 +1,89 @@
-"""Replaying examples on Beam: models open once in each worker, statistics merge by key."""
+"""Replaying examples on Beam: models open once in each worker process, what is learned merges."""
 
 import contextlib
+import copy
+import functools
 import json
 import pathlib
 import shutil
+import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.transforms import window
+from apache_beam.utils import shared
 
 from edge_exray import errors
-from edge_exray.frames.examples import decode_example, read_records
-from edge_exray.frames.functions import UserFunctions, load_functions
+from edge_exray.frames.examples import read_records, try_example
+from edge_exray.frames.functions import Frame, UserFunctions, load_functions
 from edge_exray.models.alignment import Alignment
 from edge_exray.replay import result
-from edge_exray.replay.replayer import ModelPaths, Replayer
-from edge_exray.replay.statistics import Key, ReplayStatistics, Statistic, to_line
+from edge_exray.replay.failures import FrameFailures
+from edge_exray.replay.replayer import ModelPaths, Prediction, Replayer
+from edge_exray.replay.statistics import Key, ReplayStatistics, to_line
+from edge_exray.replay.tally import Tally, TallyOptions
 
-_FRAMES, _STATISTICS = "frames", "statistics"
-_FAILURES = "failures"
+_FRAMES, _STATISTICS, _WORST, _FAILURES = "frames", "statistics", "worst", "failures"
+_FAILURES_FILE = "failures.json"
+_ERRORS = "errors"
+_TEMPORARY = (_ERRORS, _FAILURES)
+_Mergeable = TypeVar("_Mergeable")
+
+
+class SharedReplayer:
+    """Models that all threads of a process share; a copy in another process opens them there, once.
+
+    Args:
+        paths: The models; every worker must be able to read them.
+    """
+
+    def __init__(self, paths: ModelPaths) -> None:
+        self._paths = paths
+        self._handle = shared.Shared()
+
+    def acquire(self) -> Replayer:
+        """Returns the models of this process, which open on the first call.
+
+        Raises:
+            ModelError: A model does not load, or the models do not pair.
+        """
+        return self._handle.acquire(functools.partial(_ThreadSafeReplayer, self._paths))
+
+
+class _ThreadSafeReplayer(Replayer):
+    """Replays one frame at a time: the layers of a frame are read from the memory of the interpreters.
+
+    A worker process has one set of models however many threads it runs; it takes more processes to use more cores.
+    """
+
+    def __init__(self, paths: ModelPaths) -> None:
+        super().__init__(paths)
+        self._lock = threading.Lock()
+
+    def replay(self, frame: Frame, statistics: ReplayStatistics) -> Prediction:
+        with self._lock:
+            return super().replay(frame, statistics)
 
 
 @beam.ptransform_fn
 def Replay(  # noqa: N802 (Beam's transforms are named like classes)
     files: beam.PCollection[str],
-    paths: ModelPaths,
+    replayer: SharedReplayer,
     alignment: Alignment,
     module: str | None,
-    slice_keys: Sequence[str],
+    options: TallyOptions,
     directory: pathlib.Path,
 ) -> None:
     """Replays tf.Examples and writes all but the head of a `ReplayResult` into a directory.
 
     Args:
         files: TFRecord files of tf.Examples.
-        paths: The models; every worker must be able to read them.
+        replayer: The models.
         alignment: How their layers are paired.
         module: Source of the user functions, see `load_functions`; None for the defaults.
-        slice_keys: Features whose values name slices.
+        options: Slices, how many frames may fail, and what is kept of the frames.
         directory: Directory of the result.
     """
     replayed = (
@@ -48,8 +92,8 @@ def Replay(  # noqa: N802 (Beam's transforms are named like classes)
         # Otherwise a file would be replayed by the one worker that read it, and small splits are one file.
         | "Spread" >> beam.Reshuffle()
         | "Replay"
-        >> beam.ParDo(_ReplayFn(paths, alignment, module, slice_keys, directory)).with_outputs(
-            _FRAMES, _STATISTICS, main=result.PREDICTIONS
+        >> beam.ParDo(_ReplayFn(replayer, alignment, module, options, directory)).with_outputs(
+            _FRAMES, _STATISTICS, _WORST, _FAILURES, main=result.PREDICTIONS
         )
     )
     _ = replayed[result.PREDICTIONS] | "WritePredictions" >> beam.io.WriteToTFRecord(
@@ -65,6 +109,18 @@ def Replay(  # noqa: N802 (Beam's transforms are named like classes)
         | "WriteStatistics"
         >> beam.io.WriteToText(str(directory / result.STATISTICS / "part"), file_name_suffix=".jsonl.gz")
     )
+    _ = (
+        replayed[_WORST]
+        | "MergeWorst" >> beam.CombineGlobally(_MergeFn()).without_defaults()
+        | "ToRecords" >> beam.FlatMap(lambda worst: map(result.worst_frame_record, worst))
+        | "WriteWorst" >> beam.io.WriteToTFRecord(str(directory / result.WORST_FRAMES / "part"), file_name_suffix=".gz")
+    )
+    _ = (
+        replayed[_FAILURES]
+        | "MergeFailures" >> beam.CombineGlobally(_MergeFn()).without_defaults()
+        | "ToDocument" >> beam.Map(lambda failures: json.dumps(failures.to_dict()))
+        | "WriteFailures" >> beam.io.WriteToText(str(directory / _FAILURES / _FAILURES_FILE), shard_name_template="")
+    )
 
 
 @contextlib.contextmanager
@@ -74,18 +130,34 @@ def fresh(directory: pathlib.Path) -> Iterator[None]:
     Args:
         directory: Directory of the result; parts that an interrupted attempt left there are removed.
     """
-    parts = (result.PREDICTIONS, result.FRAMES, result.STATISTICS, _FAILURES)
-    _remove(directory, parts)
+    _remove(directory, (*result.PARTS, *_TEMPORARY))
     try:
         yield
     except Exception as e:
         # Each runner wraps the exceptions of its workers in another type.
-        failures = [json.loads(path.read_text("utf-8")) for path in (directory / _FAILURES).glob("*.json")]
-        _remove(directory, parts)
-        if not failures:
+        raised = [json.loads(path.read_text("utf-8")) for path in (directory / _ERRORS).glob("*.json")]
+        _remove(directory, (*result.PARTS, *_TEMPORARY))
+        if not raised:
             raise
-        first = min(failures, key=lambda failure: failure["message"])
+        first = min(raised, key=lambda error: error["message"])
         raise getattr(errors, first["type"])(first["message"]) from e
+
+
+def take_failures(directory: pathlib.Path, options: TallyOptions) -> FrameFailures:
+    """Returns the frames that failed in all workers, once `Replay` has run; each of them knew its own only.
+
+    Raises:
+        DataError: More failed than may; nothing is left of the result then.
+    """
+    document = json.loads((directory / _FAILURES / _FAILURES_FILE).read_text("utf-8"))
+    failures = FrameFailures.from_dict(document)
+    _remove(directory, _TEMPORARY)
+    try:
+        failures.check(options.max_failed_frames)
+    except errors.DataError:
+        _remove(directory, result.PARTS)
+        raise
+    return failures
 
 
 def _remove(directory: pathlib.Path, parts: Iterable[str]) -> None:
@@ -100,83 +172,85 @@ def _reported(directory: pathlib.Path) -> Iterator[None]:
         yield
     except errors.ExrayError as e:
         document = json.dumps({"type": type(e).__name__, "message": str(e)})
-        (directory / _FAILURES).mkdir(parents=True, exist_ok=True)
-        (directory / _FAILURES / f"{uuid.uuid4().hex}.json").write_text(document, "utf-8")
+        (directory / _ERRORS).mkdir(parents=True, exist_ok=True)
+        (directory / _ERRORS / f"{uuid.uuid4().hex}.json").write_text(document, "utf-8")
         raise
 
 
 class _ReadFn(beam.DoFn):
-    """Reads the records of files."""
+    """Reads the records of files, each with its place."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         self._directory = directory
 
-    def process(self, file: str) -> Iterator[bytes]:
+    def process(self, file: str) -> Iterator[tuple[str, bytes]]:
         with _reported(self._directory):
             yield from read_records([file])
 
 
 class _ReplayFn(beam.DoFn):
-    """Replays records; the statistics of a bundle leave it once, at its end."""
+    """Replays records; what a bundle has learned leaves it once, at its end."""
 
     def __init__(
         self,
-        paths: ModelPaths,
+        shared_replayer: SharedReplayer,
         alignment: Alignment,
         module: str | None,
-        slice_keys: Sequence[str],
+        options: TallyOptions,
         directory: pathlib.Path,
     ) -> None:
-        self._paths = paths
+        self._shared_replayer = shared_replayer
         self._alignment = alignment
         self._module = module
-        self._slice_keys = tuple(slice_keys)
+        self._options = options
         self._directory = directory
         self._replayer: Replayer
         self._functions: UserFunctions
-        self._statistics: ReplayStatistics
+        self._tally: Tally
 
     def setup(self) -> None:
         with _reported(self._directory):
             self._functions = load_functions(self._module)
-            self._replayer = Replayer(self._paths)
+            self._replayer = self._shared_replayer.acquire()
         self._replayer.alignment = self._alignment
 
     def start_bundle(self) -> None:
-        self._statistics = ReplayStatistics()
+        self._tally = Tally(self._replayer, self._functions, self._options)
 
-    def process(self, record: bytes) -> Iterator[Any]:
-        cloud, edge = self._replayer.cloud.inputs, self._replayer.edge.inputs
+    def process(self, placed_record: tuple[str, bytes]) -> Iterator[Any]:
+        place, record = placed_record
         with _reported(self._directory):
-            frame = self._functions.frame(decode_example(record), cloud, edge, self._slice_keys)
-            prediction = self._replayer.replay(frame, self._statistics)
-        yield result.prediction_record(prediction)
-        yield beam.pvalue.TaggedOutput(_FRAMES, result.frame_line(prediction))
+            prediction = self._tally.replay(try_example(place, record), place)
+        if prediction is not None:
+            yield result.prediction_record(prediction)
+            yield beam.pvalue.TaggedOutput(_FRAMES, result.frame_line(prediction))
 
     def finish_bundle(self) -> Iterator[Any]:
-        for key, statistic in self._statistics.by_key.items():
-            # A plain tuple: Beam has a deterministic coder for it.
-            value = window.GlobalWindows.windowed_value((tuple(key), statistic))
-            yield beam.pvalue.TaggedOutput(_STATISTICS, value)
+        outputs: list[tuple[str, Any]] = [(_WORST, self._tally.worst), (_FAILURES, self._tally.failures)]
+        # Plain tuples as keys: Beam has a deterministic coder for them.
+        outputs += [(_STATISTICS, (tuple(key), value)) for key, value in self._tally.statistics.by_key.items()]
+        for tag, value in outputs:
+            yield beam.pvalue.TaggedOutput(tag, window.GlobalWindows.windowed_value(value))
 
 
 class _MergeFn(beam.CombineFn):
-    """Merges the statistics of one key."""
+    """Merges what has a method `merge`."""
 
-    def create_accumulator(self) -> Statistic | None:
-        return None  # the kind of statistic is known with the first input
+    def create_accumulator(self) -> None:
+        return None  # what there is to merge is known with the first input
 
-    def add_input(self, accumulator: Statistic | None, statistic: Statistic) -> Statistic:
-        merged = type(statistic)() if accumulator is None else accumulator
-        merged.merge(statistic)  # type: ignore[arg-type]
-        return merged
+    def add_input(self, accumulator: _Mergeable | None, part: _Mergeable) -> _Mergeable:
+        if accumulator is None:
+            return copy.deepcopy(part)  # Beam's inputs are not to be changed
+        accumulator.merge(part)  # type: ignore[attr-defined]
+        return accumulator
 
-    def merge_accumulators(self, accumulators: Iterable[Statistic | None]) -> Statistic | None:
-        merged: Statistic | None = None
+    def merge_accumulators(self, accumulators: Iterable[_Mergeable | None]) -> _Mergeable | None:
+        merged = None
         for accumulator in accumulators:
             if accumulator is not None:
                 merged = self.add_input(merged, accumulator)
         return merged
 
-    def extract_output(self, accumulator: Statistic) -> Statistic:
+    def extract_output(self, accumulator: _Mergeable) -> _Mergeable:
         return accumulator

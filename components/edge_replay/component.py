@@ -10,6 +10,7 @@ from tfx.types import component_spec, standard_artifacts
 from edge_exray.components import artifacts, user_modules
 from edge_exray.components.edge_replay import executor
 from edge_exray.components.types import EdgeReplayResult
+from edge_exray.replay.tally import TallyOptions
 from edge_exray.version import __version__
 
 
@@ -29,6 +30,8 @@ class EdgeReplaySpec(component_spec.ComponentSpec):
         "splits": component_spec.ExecutionParameter(type=str),
         "signature_name": component_spec.ExecutionParameter(type=str, optional=True),
         "slice_keys": component_spec.ExecutionParameter(type=str),
+        "max_failed_frames": component_spec.ExecutionParameter(type=int),
+        "worst_frames": component_spec.ExecutionParameter(type=int),
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
         "module_path": component_spec.ExecutionParameter(type=str, optional=True),
         "library_version": component_spec.ExecutionParameter(type=str),
@@ -64,13 +67,16 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
         signature_name: The signature of the SavedModel that the device runs; None takes the only one with dense
             inputs.
         slice_keys: Features with one value an example; statistics and predictions are also kept by their values.
+        max_failed_frames: How many frames may fail, as their record cannot be decoded, a function of the module raises
+            or a shape does not fit. They are counted and named in the report; one more, and the component fails.
+        worst_frames: How many of the frames with the most different answers are kept with all their tensors.
         module_file: Python file with any of `reference_inputs_fn` (what training fed), `edge_inputs_fn` (what the
             app feeds), `label_fn` and `frame_id_fn`; each takes one example, a mapping of feature name to array.
             Default: the features that are named like the inputs, and the feature `label`.
         module_path: Importable module with the same, instead of `module_file`.
 
     Raises:
-        SpecError: `module_file` and `module_path` are both given, or there is no split.
+        SpecError: `module_file` and `module_path` are both given, there is no split, or a number is negative.
     """
 
     SPEC_CLASS = EdgeReplaySpec
@@ -85,10 +91,13 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
         splits: Sequence[str] = ("eval",),
         signature_name: str | None = None,
         slice_keys: Sequence[str] = (),
+        max_failed_frames: int = 0,
+        worst_frames: int = 5,
         module_file: str | None = None,
         module_path: str | None = None,
     ) -> None:
         user_modules.require_one("EdgeReplay", module_file, module_path)
+        options = TallyOptions(max_failed_frames=max_failed_frames, worst_frames=worst_frames)
         super().__init__(
             spec=EdgeReplaySpec(
                 model=model,
@@ -98,6 +107,8 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
                 splits=artifacts.names_json("EdgeReplay", "splits", splits, at_least=1),
                 signature_name=signature_name,
                 slice_keys=artifacts.names_json("EdgeReplay", "slice_keys", slice_keys),
+                max_failed_frames=options.max_failed_frames,
+                worst_frames=options.worst_frames,
                 module_file=module_file,
                 module_path=module_path,
                 # Part of the cache key, which knows nothing of the executor's code.

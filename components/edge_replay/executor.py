@@ -1,6 +1,5 @@
 """Executor of EdgeReplay."""
 
-import itertools
 import pathlib
 from typing import Any
 
@@ -13,10 +12,11 @@ from edge_exray import errors
 from edge_exray.components import artifacts, user_modules
 from edge_exray.components.edge_replay import beam_replay
 from edge_exray.conversion.converter import convert
-from edge_exray.frames.examples import read_tfrecords
+from edge_exray.frames.examples import read_records, try_tfrecords
 from edge_exray.frames.functions import load_functions
 from edge_exray.replay import replay, result
-from edge_exray.replay.replayer import ALIGNMENT_FRAMES, ModelPaths, Replayer
+from edge_exray.replay.replayer import ModelPaths
+from edge_exray.replay.tally import TallyOptions
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -62,24 +62,28 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         exec_properties: dict[str, Any],
         directory: pathlib.Path,
     ) -> None:
-        first = []
         for split, split_files in files.items():
-            head = list(itertools.islice(read_tfrecords(split_files), ALIGNMENT_FRAMES))
-            if not head:
+            if next(read_records(split_files), None) is None:
                 raise errors.DataError(f"split {split!r} of the examples is empty: there is nothing to replay")
-            first += head
-        replayer = Replayer(paths)
-        frames = replay.head_frames(replayer, load_functions(module), first[:ALIGNMENT_FRAMES])
+        all_files = [file for split_files in files.values() for file in split_files]
+        options = TallyOptions(
+            tuple(artifacts.name_list(exec_properties, "slice_keys")),
+            exec_properties["max_failed_frames"],
+            exec_properties["worst_frames"],
+        )
+        shared_replayer = beam_replay.SharedReplayer(paths)
+        replayer = shared_replayer.acquire()
+        frames = replay.head_frames(replayer, load_functions(module), try_tfrecords(all_files), options)
         alignment = replayer.align(frames)
-        slice_keys = artifacts.name_list(exec_properties, "slice_keys")
         with beam_replay.fresh(directory), self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
-                | "Files" >> beam.Create([file for split_files in files.values() for file in split_files])
-                | "Replay" >> beam_replay.Replay(paths, alignment, module, slice_keys, directory)
+                | "Files" >> beam.Create(all_files)
+                | "Replay" >> beam_replay.Replay(shared_replayer, alignment, module, options, directory)
             )
+        failures = beam_replay.take_failures(directory, options)
         # Last, because a directory without it is no result.
-        result.write_head(directory, replay.summary(paths, replayer), alignment)
+        result.write_head(directory, replay.summary(paths, replayer, failures), alignment)
 
 
 def _model_paths(

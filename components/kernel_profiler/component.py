@@ -6,6 +6,7 @@ from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import component_spec, standard_artifacts
 
 from edge_exray import errors
+from edge_exray.components import user_modules
 from edge_exray.components.kernel_profiler import executor
 from edge_exray.components.types import KernelProfile
 from edge_exray.profiling.spec import ProfileSpec
@@ -93,8 +94,7 @@ class KernelProfiler(base_component.BaseComponent):
         module_path: str | None = None,
         fail_on_not_blessed: bool = False,
     ) -> None:
-        if module_file and module_path:
-            raise errors.SpecError("KernelProfiler: module_file and module_path exclude each other, give one of them")
+        user_modules.require_one("KernelProfiler", module_file, module_path)
         if (module_file or module_path) and not examples:
             raise errors.SpecError("KernelProfiler: a module makes inputs of examples, so give examples as well")
         if num_examples < 1:

@@ -39,6 +39,12 @@ def validate(
     slice_key: Annotated[
         list[str] | None, typer.Option(metavar="FEATURE", help="Feature whose values name slices; repeatable.")
     ] = None,
+    max_failed_frames: Annotated[
+        int, typer.Option(min=0, help="Frames that may fail; more are an error. They are counted in the report.")
+    ] = 0,
+    worst_frames: Annotated[
+        int, typer.Option(min=0, help="Frames with the most different answers that are kept and shown.")
+    ] = 5,
     time_kernels: Annotated[
         bool, typer.Option("--profile", help="Also time every op on this machine, for the report.")
     ] = False,
@@ -63,6 +69,8 @@ def validate(
             module=module,
             signature=signature,
             slice_keys=slice_key or (),
+            max_failed_frames=max_failed_frames,
+            worst_frames=worst_frames,
             float_edge=float_edge,
             kernels=kernels,
             progress=track,

@@ -1,19 +1,43 @@
-"""The built-in checks, in causal order: inputs, conversion, quantisation, outputs.
+"""The built-in checks, in causal order: frames, inputs, conversion, quantisation, outputs.
 
 A check looks at the evidence and returns its result, with the layers that it suspects; None when it does not
 apply (no labels, no classification).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from edge_exray.diagnosis import own_errors
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Suspect, Verdict
 from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.models.alignment import Layer, Status
 
+# Kernels that are fused sum in another order; so much is no other answer.
+_MAX_INSTRUMENTATION_NRMSE = 0.01
+
 Finding = tuple[CheckResult, list[Suspect]]
 Check = Callable[[Evidence], Finding | None]
+
+# nRMSE of a few 8-bit steps: from less than this to this is no jump.
+_SMALL_DRIFT = 0.01
+
+
+def frames(evidence: Evidence) -> Finding:
+    """What was asked for was replayed; a replay with more failed frames than its limit does not get here."""
+    failures = evidence.replay.failures.to_dict()
+    figures = {**failures, "repeated_ids": evidence.repeated_ids}
+    message = f"All {failures['frames']} frames were replayed."
+    if failures["failed"]:
+        first = failures["reasons"][0]
+        message = (
+            f"{failures['failed']} of {failures['frames']} frames failed and are in no other figure: most often "
+            f"({first['count']} times, first at {first['frames'][0]}) {first['error']}: {first['message']}."
+        )
+    if evidence.repeated_ids:
+        message += f" {evidence.repeated_ids} frames have the id of an earlier one; each counts as a frame of its own."
+    return _finding("frames", True, message, figures)
 
 
 def preprocessing(evidence: Evidence) -> Finding:
@@ -128,30 +152,88 @@ def calibration_range(evidence: Evidence) -> Finding | None:
     return _finding("calibration_range", True, message, {"inputs": inputs, "worst_clipped_share": worst})
 
 
+def own_error(evidence: Evidence) -> Finding | None:
+    """No op of the edge model adds more error by itself than quantisation explains."""
+    found = own_errors.figures(evidence)
+    if not found:
+        return None
+    limit = evidence.spec.max_own_error
+    figures: dict[str, Any] = {
+        "limit": limit,
+        "ops": len(found),
+        "absent": evidence.replay.summary["own_error"]["absent"],
+    }
+    accused = own_errors.outlier(found, limit)
+    if accused is None:
+        worst = max(found, key=lambda own: own.ratio)
+        message = (
+            f"No op stands out by the error that it adds itself: the most is {worst.ratio:.2g} times what rounding "
+            f"causes, by {_place(worst.layer)}."
+        )
+        return _finding("own_error", True, message, figures | {"worst_ratio": worst.ratio})
+    layer, drift = accused.layer, accused.drift
+    message = (
+        f"An op is wrong by itself, {_place(layer)}: on the float model's values it errs {accused.ratio:.3g} times as "
+        f"much as rounding causes (nRMSE {drift.nrmse:.3g}). Look at its weights, bias and quantisation parameters, or "
+        "keep it in float."
+    )
+    suspect = _suspect(layer, "quantization", f"own error {accused.ratio:.3g} times what rounding causes")
+    own_figures = {"ratio": accused.ratio, "inherited_nrmse": accused.inherited_nrmse}
+    return _finding("own_error", False, message, figures | own_figures | _figures(layer, drift), [suspect])
+
+
 def quantization_drift(evidence: Evidence) -> Finding | None:
-    """Every layer of the edge model stays near its float twin."""
+    """Every layer of the edge model stays near its float twin, whatever its error comes from."""
     limit = evidence.spec.max_layer_nrmse
     drifts = {layer.index: (layer, drift) for _, layer, drift in _layer_drifts(evidence, "quantization")}
     if not drifts:
         return None
     worst_layer, worst = max(drifts.values(), key=lambda item: (item[1].nrmse != item[1].nrmse, item[1].nrmse))
     figures = {"limit": limit, "worst_nrmse": worst.nrmse, "worst_layer": worst_layer.index}
-    bad = {index for index, (_, drift) in drifts.items() if not drift.nrmse <= limit}
+    bad = {index for index, (la, drift) in drifts.items() if not drift.nrmse <= limit and not _below_step(la, drift)}
     if not bad:
         message = (
             f"Every layer stays near its float twin: the worst is {_place(worst_layer)} with nRMSE {worst.nrmse:.3g}."
         )
         return _finding("quantization_drift", True, message, figures)
-    first = min(bad)
-    layer, drift = drifts[first]
-    inherited = max((drifts[p][1].nrmse for p in layer.producers if p in drifts), default=0.0)
-    message = (
-        f"The edge model departs from its float twin at {_place(layer)}: nRMSE {drift.nrmse:.3g}, {limit:g} is "
-        f"allowed, and its inputs carry {inherited:.3g}. Look at this layer's weights and quantisation parameters, "
-        "or keep it in float."
+    first, beyond = drifts[min(bad)]
+    own = own_errors.figures(evidence)
+    if own:
+        accused = own_errors.outlier(own, evidence.spec.max_own_error)
+        source = "no op is wrong by itself, errors add up: try int16 activations or keep the first layers in float"
+        if accused:
+            source = f"the error comes from {_place(accused.layer)}"
+        message = (
+            f"The edge model departs from its float twin at {_place(first)}: nRMSE {beyond.nrmse:.3g}, {limit:g} is "
+            f"allowed; {source}."
+        )
+        return _finding("quantization_drift", False, message, figures | _figures(first, beyond))
+
+    def inherited(layer: Layer) -> float:
+        return max((drifts[p][1].nrmse for p in layer.producers if p in drifts), default=0.0)
+
+    def growth(index: int) -> float:
+        layer, drift = drifts[index]
+        ratio = drift.nrmse / max(inherited(layer), _SMALL_DRIFT)
+        return float("inf") if math.isnan(ratio) else ratio
+
+    # Drift adds up on the way: the layer that made it is the one where it jumps, not the one that exceeds the limit.
+    layer, drift = drifts[max((index for index in drifts if index <= first.index), key=growth)]
+    message = f"The edge model departs from its float twin at {_place(layer)}: nRMSE {drift.nrmse:.3g}"
+    if layer is not first:
+        message += f", which grows to {beyond.nrmse:.3g} at {_place(first)}"
+    message += (
+        f"; {limit:g} is allowed, and its inputs carry {inherited(layer):.3g}. Look at this layer's weights and "
+        "quantisation parameters, or keep it in float."
     )
-    suspect = _suspect(layer, "quantization", f"first layer beyond the limit, nRMSE {drift.nrmse:.3g}")
+    suspect = _suspect(layer, "quantization", f"drift jumps here from {inherited(layer):.3g} to {drift.nrmse:.3g}")
     return _finding("quantization_drift", False, message, figures | _figures(layer, drift), [suspect])
+
+
+def _below_step(layer: Layer, drift: DriftStatistics) -> bool:
+    """True for an error that the layer's tensor cannot express, as in a SOFTMAX over very many classes."""
+    quantization = layer.spec.quantization
+    return quantization is not None and drift.rmse < max(quantization.scale)
 
 
 def output_drift(evidence: Evidence) -> Finding | None:
@@ -197,12 +279,34 @@ def accuracy_drop(evidence: Evidence) -> Finding | None:
     return _statistical("accuracy_drop", cloud - edge <= limit, message, figures, evidence)
 
 
+def instrumentation(evidence: Evidence) -> Finding | None:
+    """Keeping the layers readable does not change what the edge model answers."""
+    drifts = evidence.output_drift("instrumentation")
+    if not drifts:
+        return None
+    differing = {name: drift.nrmse for name, drift in drifts.items() if not drift.nrmse <= _MAX_INSTRUMENTATION_NRMSE}
+    figures = {
+        "outputs_nrmse": {name: drift.nrmse for name, drift in drifts.items()},
+        "limit": _MAX_INSTRUMENTATION_NRMSE,
+    }
+    if not differing:
+        return _finding("instrumentation", True, "The edge model answers the same with its layers kept.", figures)
+    message = (
+        f"Outputs {sorted(differing)} change when the layers of the edge model are kept readable (nRMSE "
+        f"{_worst(differing)}): what is said about its layers does not hold for the model as it ships."
+    )
+    return CheckResult("instrumentation", Verdict.INCONCLUSIVE, message, figures), []
+
+
 CHECKS: tuple[Check, ...] = (
+    frames,
     preprocessing,
     non_finite,
+    instrumentation,
     alignment_coverage,
     conversion_drift,
     calibration_range,
+    own_error,
     quantization_drift,
     output_drift,
     label_flip_rate,

@@ -54,12 +54,14 @@ class Evidence:
         spec: The limits.
         agreement: Cloud and edge answers compared.
         inputs: Input name to what the app does differently.
+        repeated_ids: Number of frames whose id an earlier one has. Each of them counts as a frame of its own.
     """
 
     replay: result.ReplayResult
     spec: ValidationSpec
     agreement: Agreement
     inputs: dict[str, preprocessing.Diagnosis]
+    repeated_ids: int
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -69,6 +71,10 @@ class Evidence:
     def drift(self, leg: str, layer: Layer) -> DriftStatistics | None:
         """Returns what a leg found on a layer over all frames, or None."""
         return self._drift(leg, "layer", str(layer.index))
+
+    def own_drift(self, layer: Layer) -> DriftStatistics | None:
+        """Returns the own error of a layer over all frames, or None."""
+        return self._drift("quantization", "own", str(layer.index))
 
     def output_drift(self, leg: str) -> dict[str, DriftStatistics]:
         """Returns output name to what a leg found on it over all frames."""
@@ -99,8 +105,10 @@ def gather(replay: result.ReplayResult, spec: ValidationSpec) -> Evidence:
         statistic = replay.statistic("preprocessing", "input", name)
         assert isinstance(statistic, ChannelStatistics)
         inputs[name] = preprocessing.diagnose(statistic)
-    agreement = compare_answers(replay.predictions(), replay.summary["outputs"])
-    return Evidence(replay, spec, agreement, inputs)
+    predictions = list(replay.predictions())
+    agreement = compare_answers(predictions, replay.summary["outputs"])
+    repeated_ids = len(predictions) - len({prediction[result.FRAME_ID][0] for prediction in predictions})
+    return Evidence(replay, spec, agreement, inputs, repeated_ids)
 
 
 def compare_answers(predictions: Iterable[Example], outputs: dict[str, list[int]]) -> Agreement:

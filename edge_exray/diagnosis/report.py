@@ -85,6 +85,7 @@ class Report:
     preprocessing: dict[str, Any]
     environment: dict[str, Any]
     kernels: dict[str, Any] | None = None
+    worst_frames: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED

@@ -16,6 +16,8 @@ class ValidationSpec(JsonSpec):
         max_accuracy_drop: Largest drop of the share of right answers from cloud to edge.
         max_layer_nrmse: Largest nRMSE of a layer between float edge and edge model; healthy int8 models stay
             below 0.08.
+        max_own_error: Largest own error of an op, in multiples of what the rounding of its inputs and its output
+            causes by itself; healthy int8 models stay below 4.
         max_conversion_nrmse: Largest nRMSE of a layer between cloud and float edge model.
         max_clipped_share: Largest share of the values of an input or layer that lie outside what its quantised
             tensor can represent.
@@ -31,6 +33,7 @@ class ValidationSpec(JsonSpec):
     max_label_flip_rate: float = 0.05
     max_accuracy_drop: float = 0.02
     max_layer_nrmse: float = 0.15
+    max_own_error: float = 6.0
     max_conversion_nrmse: float = 0.01
     max_clipped_share: float = 0.1
     min_range_use: float = 0.25

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from edge_exray.diagnosis import checks
+import numpy as np
+
+from edge_exray.diagnosis import checks, own_errors, pictures
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Report, Suspect, Verdict
 from edge_exray.models.alignment import Layer
+from edge_exray.replay.worst_frames import WorstFrame
+
+_TOP = 3
 
 
 def diagnose(
@@ -33,13 +38,19 @@ def diagnose(
     verdicts = {result.verdict for result in results}
     verdict = next(v for v in (Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.PASSED) if v in verdicts)
     agreement = evidence.agreement
+    own = {own.layer.index: own for own in own_errors.figures(evidence)}
     return Report(
         verdict=verdict,
-        summary=_summary(verdict, results, agreement.frames),
+        summary=_summary(verdict, results, agreement.frames, replay.failures.failed),
         checks=results,
         suspects=suspects,
         models=replay.summary["models"],
-        frames={"count": agreement.frames, "labelled": agreement.labelled},
+        frames={
+            "count": agreement.frames,
+            "labelled": agreement.labelled,
+            "failed": replay.failures.failed,
+            "repeated_ids": evidence.repeated_ids,
+        },
         accuracy={
             "output": agreement.output,
             "cloud": agreement.accuracy("cloud"),
@@ -47,20 +58,50 @@ def diagnose(
             "label_flip_rate": agreement.label_flip_rate,
         },
         alignment=replay.alignment.counts(),
-        layers=[_layer(layer, evidence) for layer in evidence.layers],
+        layers=[_layer(layer, evidence, own.get(layer.index)) for layer in evidence.layers],
         legs={leg: _leg(leg, note, evidence) for leg, note in replay.summary["legs"].items()},
         preprocessing={name: diagnosis.to_dict() for name, diagnosis in evidence.inputs.items()},
         environment=replay.summary["environment"],
         kernels=kernels,
+        worst_frames=[_worst_frame(frame, evidence) for frame in replay.worst_frames()],
     )
 
 
-def _summary(verdict: Verdict, results: Sequence[CheckResult], frames: int) -> str:
+def _summary(verdict: Verdict, results: Sequence[CheckResult], frames: int, failed: int) -> str:
+    omitted = f" {failed} more frames could not be replayed." if failed else ""
     if verdict is Verdict.PASSED:
-        return f"The edge model does what the cloud model does: all {len(results)} checks passed on {frames} frames."
+        judgement = f"The edge model does what the cloud model does: all {len(results)} checks passed"
+        return f"{judgement} on {frames} frames.{omitted}"
     first = next(result for result in results if result.verdict is verdict)
     word = "The edge model must not ship" if verdict is Verdict.FAILED else "Not enough evidence to ship"
-    return f"{word}. {first.message}"
+    return f"{word}. {first.message}{omitted}"
+
+
+def _worst_frame(frame: WorstFrame, evidence: Evidence) -> dict[str, Any]:
+    shown = [name for name, value in frame.reference.items() if pictures.is_image(value)]
+    return {
+        "id": frame.id,
+        "place": frame.place,
+        "label": frame.label,
+        "drift": frame.drift,
+        "answers": {
+            name: {"cloud": _top(frame.cloud[name]), "edge": _top(frame.edge[name])} for name in sorted(frame.cloud)
+        },
+        "pictures": {
+            name: {
+                side: pictures.picture(getattr(frame, side)[name], *evidence.channels(name).reference_range)
+                for side in ("reference", "app")
+            }
+            for name in sorted(shown)
+        },
+    }
+
+
+def _top(values: np.ndarray) -> list[dict[str, Any]]:
+    flat = np.ravel(values)
+    # Stable and of the negated values, so that ties and NaN do not depend on the machine.
+    order = np.argsort(-flat.astype(np.float64), kind="stable")[:_TOP]
+    return [{"index": int(i), "value": float(flat[i])} for i in order]
 
 
 def _leg(leg: str, note: str, evidence: Evidence) -> dict[str, Any]:
@@ -68,7 +109,7 @@ def _leg(leg: str, note: str, evidence: Evidence) -> dict[str, Any]:
     return {"ran": bool(outputs), "note": note, "outputs": outputs}
 
 
-def _layer(layer: Layer, evidence: Evidence) -> dict[str, Any]:
+def _layer(layer: Layer, evidence: Evidence, own: own_errors.OwnFigures | None) -> dict[str, Any]:
     quantization = layer.spec.quantization
     drifts = {leg: evidence.drift(leg, layer) for leg in ("conversion", "quantization")}
     return {
@@ -81,5 +122,12 @@ def _layer(layer: Layer, evidence: Evidence) -> dict[str, Any]:
         "dtype": layer.spec.dtype.name,
         "quantization": quantization
         and {"scale": list(quantization.scale), "zero_point": list(quantization.zero_point)},
+        "own_error": own
+        and {
+            "nrmse": own.drift.nrmse,
+            "rmse": own.drift.rmse,
+            "ratio": own.ratio,
+            "inherited_nrmse": own.inherited_nrmse,
+        },
         "legs": {leg: drift.summary() for leg, drift in drifts.items() if drift is not None},
     }

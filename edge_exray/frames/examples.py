@@ -38,9 +38,9 @@ def decode_example(serialized: bytes) -> dict[str, np.ndarray]:
     try:
         proto = tf.train.Example.FromString(serialized)
     except message.DecodeError as e:
-        raise errors.DataError(f"a record of {len(serialized)} bytes is not a tf.Example: {e}") from e
+        raise errors.DataError(f"the record is not a tf.Example: {e}") from e
     if not proto.features.feature:  # what most other bytes that parse at all turn out to be
-        raise errors.DataError(f"a record of {len(serialized)} bytes is not a tf.Example: it has no features")
+        raise errors.DataError("the record is not a tf.Example: it has no features")
     example = {}
     for name, feature in proto.features.feature.items():
         kind = feature.WhichOneof("kind")
@@ -54,7 +54,16 @@ def decode_example(serialized: bytes) -> dict[str, np.ndarray]:
 
 
 def read_examples(path: str | pathlib.Path) -> Iterator[Example]:
-    """Reads the examples of a file or folder, in a stable order.
+    """Reads the examples of a file or folder, in a stable order; see `try_examples`.
+
+    Raises:
+        DataError: Also for the first record that cannot be decoded.
+    """
+    return _decoded(try_examples(path))
+
+
+def try_examples(path: str | pathlib.Path) -> Iterator[Example | errors.DataError]:
+    """Reads the examples of a file or folder, in a stable order, and goes on after a record that cannot be decoded.
 
     Args:
         path: An `.npz` (one array per feature) or `.npy` (a single unnamed input: the feature `"input"`) whose
@@ -64,10 +73,11 @@ def read_examples(path: str | pathlib.Path) -> Iterator[Example]:
             `image/id`.
 
     Yields:
-        One example a frame.
+        One example a frame; in the place of a record that cannot be decoded, the error that tells why.
 
     Raises:
-        DataError: Nothing readable is there, or the arrays disagree in their number of frames.
+        DataError: Nothing readable is there, the arrays disagree in their number of frames, or a file is damaged, so
+            that nobody knows how many records are lost.
     """
     path = str(path)
     if path.endswith((".npz", ".npy")):
@@ -75,7 +85,7 @@ def read_examples(path: str | pathlib.Path) -> Iterator[Example]:
     files = _files(path)
     if any(pathlib.Path(f).suffix.lower() in _IMAGE_SUFFIXES for f in files):
         return _read_images(path, files)
-    return read_tfrecords(files)
+    return try_tfrecords(files)
 
 
 def read_tfrecords(files: Iterable[str]) -> Iterator[Example]:
@@ -84,16 +94,32 @@ def read_tfrecords(files: Iterable[str]) -> Iterator[Example]:
     Raises:
         DataError: A file is damaged or holds something else; it is named.
     """
-    for file in files:
-        for record in read_records([file]):
-            try:
-                yield decode_example(record)
-            except errors.DataError as e:
-                raise errors.DataError(f"{file}: {e}") from e
+    return _decoded(try_tfrecords(files))
 
 
-def read_records(files: Iterable[str]) -> Iterator[bytes]:
+def try_tfrecords(files: Iterable[str]) -> Iterator[Example | errors.DataError]:
+    """Does what `read_tfrecords` does, but yields the error of a record that cannot be decoded in its place.
+
+    Raises:
+        DataError: A file is damaged; it is named.
+    """
+    for place, record in read_records(files):
+        yield try_example(place, record)
+
+
+def try_example(place: str, record: bytes) -> Example | errors.DataError:
+    """Decodes a record of `read_records`; returns the error, with the place, when it is no tf.Example."""
+    try:
+        return decode_example(record)
+    except errors.DataError as e:
+        return errors.DataError(e.reason, place)
+
+
+def read_records(files: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """Reads the raw records of TFRecord files, `.gz` being GZIP.
+
+    Yields:
+        The place of each record, `"FILE#NUMBER"` with numbers from 0, and its bytes.
 
     Raises:
         DataError: A file is damaged; it is named.
@@ -103,8 +129,8 @@ def read_records(files: Iterable[str]) -> Iterator[bytes]:
     for file in files:
         records = tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else "")
         try:
-            for record in records:
-                yield record.numpy()
+            for number, record in enumerate(records):
+                yield f"{file}#{number}", record.numpy()
         except tf.errors.OpError as e:
             raise errors.DataError(f"{file} is not a readable TFRecord file: {first_line(e)}") from e
 
@@ -122,6 +148,13 @@ def fingerprint(example: Example) -> str:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
     return digest.hexdigest()[:16]
+
+
+def _decoded(examples: Iterable[Example | errors.DataError]) -> Iterator[Example]:
+    for example in examples:
+        if isinstance(example, errors.DataError):
+            raise example
+        yield example
 
 
 def _files(path: str) -> list[str]:

@@ -1,11 +1,12 @@
 """The user's functions over one example, and the frame that they make of it."""
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -79,19 +80,22 @@ class UserFunctions:
             DataError: The example lacks a feature, or a feature does not fit the model.
         """
         frame_id = self._frame_id(example)
-        reference = self._inputs("reference_inputs_fn", example, reference_specs, frame_id)
-        edge = self._inputs("edge_inputs_fn", example, edge_specs, frame_id) if self.edge_inputs_fn else reference
-        return Frame(frame_id, reference, edge, self._label(example), _slices(example, slice_keys))
+        with _named(frame_id):
+            reference = self._inputs("reference_inputs_fn", example, reference_specs)
+            edge = self._inputs("edge_inputs_fn", example, edge_specs) if self.edge_inputs_fn else reference
+            return Frame(frame_id, reference, edge, self._label(example), _slices(example, slice_keys))
 
     def calibration_inputs(self, example: examples.Example, specs: Mapping[str, TensorSpec]) -> Inputs:
         """Returns the inputs with batch axis that the converter's calibration is fed, see `frame`."""
         name = "calibration_inputs_fn" if self.calibration_inputs_fn else "reference_inputs_fn"
-        return self._inputs(name, example, specs, examples.fingerprint(example))
+        with _named(examples.fingerprint(example)):
+            return self._inputs(name, example, specs)
 
     def edge_inputs(self, example: examples.Example, specs: Mapping[str, TensorSpec]) -> Inputs:
         """Returns the inputs with batch axis that the app feeds to the edge model, see `frame`."""
         name = "edge_inputs_fn" if self.edge_inputs_fn else "reference_inputs_fn"
-        return self._inputs(name, example, specs, examples.fingerprint(example))
+        with _named(examples.fingerprint(example)):
+            return self._inputs(name, example, specs)
 
     def _call(self, name: str, example: examples.Example) -> Any:
         try:
@@ -100,11 +104,11 @@ class UserFunctions:
             # The user's code may raise anything; all of it is reported as the user's.
             raise errors.ModuleError(f"{name} of {self.source} failed: {type(e).__name__}: {e}") from e
 
-    def _inputs(self, name: str, example: examples.Example, specs: Mapping[str, TensorSpec], frame_id: str) -> Inputs:
+    def _inputs(self, name: str, example: examples.Example, specs: Mapping[str, TensorSpec]) -> Inputs:
         if getattr(self, name) is None:
             return {key: _feature(example, spec, len(specs)) for key, spec in specs.items()}
         returned = self._call(name, example)
-        place = f"{name} of {self.source}, frame {frame_id}"
+        place = f"{name} of {self.source}"
         if not isinstance(returned, Mapping) or set(returned) != set(specs):
             got = sorted(returned) if isinstance(returned, Mapping) else type(returned).__name__
             raise errors.ModuleError(f"{place}: must return the model's inputs {sorted(specs)}, returned {got}")
@@ -156,6 +160,15 @@ def load_functions(source: str | None) -> UserFunctions:
     if not found:
         raise errors.ModuleError(f"{source} defines none of the functions {', '.join(names)}")
     return UserFunctions(**found, source=source)
+
+
+@contextlib.contextmanager
+def _named(frame_id: str) -> Iterator[None]:
+    """Names the frame in the errors of its functions."""
+    try:
+        yield
+    except errors.ExrayError as e:
+        raise type(e)(e.reason, frame_id) from e
 
 
 def _load_file(path: pathlib.Path) -> ModuleType:

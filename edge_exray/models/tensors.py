@@ -98,3 +98,7 @@ class TensorSpec:
     def real(self, stored: np.ndarray) -> np.ndarray:
         """Returns the real values of a stored tensor: dequantised when the tensor is quantised, else itself."""
         return self.quantization.dequantize(stored) if self.quantization else stored
+
+    def fed(self, value: np.ndarray) -> np.ndarray:
+        """Returns the real values of what an app feeds: stored integers are dequantised, real values are themselves."""
+        return self.real(value) if value.dtype == self.dtype else value

@@ -7,12 +7,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge_exray import errors, files, schemas
+from edge_exray import environment, errors, files, schemas
 from edge_exray.diagnosis.report import CheckResult, Verdict
 from edge_exray.profiling import budget, profiler
 from edge_exray.profiling.feeds import Feed
 from edge_exray.profiling.spec import ProfileSpec
-from edge_exray.replay import environment
 
 FORMAT_VERSION = 1
 

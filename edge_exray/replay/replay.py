@@ -1,71 +1,109 @@
 """Replaying a stream of examples in this process."""
 
+import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from edge_exray import errors
 from edge_exray.frames.examples import Example
-from edge_exray.frames.functions import UserFunctions
+from edge_exray.frames.functions import Frame, UserFunctions
 from edge_exray.replay import result
+from edge_exray.replay.failures import FrameFailures
 from edge_exray.replay.replayer import ALIGNMENT_FRAMES, ModelPaths, Prediction, Replayer, describe_models
-from edge_exray.replay.statistics import ReplayStatistics
+from edge_exray.replay.tally import Tally, TallyOptions
+
+Stream = Iterable[Example | errors.DataError]
 
 
 def replay(
     paths: ModelPaths,
-    examples: Iterable[Example],
+    examples: Stream,
     out: str | os.PathLike[str],
     *,
     functions: UserFunctions | None = None,
-    slice_keys: Sequence[str] = (),
-    progress: Callable[[Iterable[Example]], Iterable[Example]] = iter,
+    options: TallyOptions | None = None,
+    progress: Callable[[Stream], Stream] = iter,
 ) -> result.ReplayResult:
     """Runs all models over all examples and stores what was learned.
 
     Args:
         paths: The models.
-        examples: The examples, read once and one at a time.
+        examples: The examples, read once and one at a time; an error in the place of one is a frame that failed.
         out: Directory to write; it appears when the replay is complete.
         functions: Preprocessing, labels and ids; the defaults take features by name.
-        slice_keys: Features whose values name slices.
+        options: Slices, how many frames may fail, and what is kept of the frames.
         progress: Wraps the examples, for example with a progress bar.
 
     Returns:
         The stored result.
 
     Raises:
-        DataError: There are no examples, or they do not fit the models.
+        DataError: There are no examples, they do not fit the models, or more frames failed than may.
         ModelError: A model does not load or run, or the models do not pair.
         ModuleError: A user function failed.
     """
-    functions = functions or UserFunctions()
+    functions, options = functions or UserFunctions(), options or TallyOptions()
     replayer = Replayer(paths)
     stream = iter(progress(examples))
-    first = list(itertools.islice(stream, ALIGNMENT_FRAMES))
-    alignment = replayer.align(head_frames(replayer, functions, first))
-    statistics = ReplayStatistics()
+    first: list[Example | errors.DataError] = []
+    alignment = replayer.align(head_frames(replayer, functions, stream, options, first))
+    tally = Tally(replayer, functions, options)
 
     def predictions() -> Iterator[Prediction]:
-        for example in itertools.chain(first, stream):
-            frame = functions.frame(example, replayer.cloud.inputs, replayer.edge.inputs, slice_keys)
-            yield replayer.replay(frame, statistics)
+        for number, example in enumerate(itertools.chain(first, stream)):
+            prediction = tally.replay(example, f"#{number}")
+            if prediction is not None:
+                yield prediction
 
-    return result.write(out, summary(paths, replayer), alignment, statistics, predictions())
+    head = functools.partial(summary, paths, replayer, tally.failures)
+    return result.write(out, head, alignment, tally, predictions())
 
 
-def head_frames(replayer: Replayer, functions: UserFunctions, first: Sequence[Example]) -> list:
-    """Returns the frames of the first examples, on which the alignment is confirmed.
+def head_frames(
+    replayer: Replayer,
+    functions: UserFunctions,
+    examples: Stream,
+    options: TallyOptions,
+    taken: list[Example | errors.DataError] | None = None,
+) -> list[Frame]:
+    """Returns the first frames that run, on which the alignment is confirmed.
+
+    Args:
+        replayer: The models.
+        functions: The user's functions.
+        examples: The examples; no more are read than it takes.
+        options: Says how many frames may fail.
+        taken: The examples that were read are added here.
 
     Raises:
-        DataError: There are no examples.
+        ExrayError: There is no example, no frame runs, or more frames fail than may.
     """
-    if not first:
-        raise errors.DataError("there are no examples to replay: the split or file is empty")
-    return [functions.frame(example, replayer.cloud.inputs, replayer.edge.inputs) for example in first]
+    frames: list[Frame] = []
+    failures: list[errors.ExrayError] = []
+    for example in examples:
+        if taken is not None:
+            taken.append(example)
+        try:
+            if isinstance(example, errors.DataError):
+                raise example
+            frame = functions.frame(example, replayer.cloud.inputs, replayer.edge.inputs)
+            for model in (replayer.cloud, replayer.float_edge, replayer.edge):
+                model.infer(frame.reference)
+        except errors.ExrayError as e:
+            failures.append(e)
+            if len(failures) > options.max_failed_frames:
+                raise
+            continue
+        frames.append(frame)
+        if len(frames) == ALIGNMENT_FRAMES:
+            break
+    if not frames:
+        raise (failures or [errors.DataError("there are no examples to replay: the split or file is empty")])[0]
+    return frames
 
 
-def summary(paths: ModelPaths, replayer: Replayer) -> dict:
+def summary(paths: ModelPaths, replayer: Replayer, failures: FrameFailures) -> dict:
     """Returns the content of `replay.json` for these models."""
     quantization = "float edge model against edge model on the reference inputs"
     if not replayer.is_quantized:
@@ -77,4 +115,5 @@ def summary(paths: ModelPaths, replayer: Replayer) -> dict:
         "preprocessing": "edge model on the reference inputs against edge model on the edge inputs",
     }
     outputs = {name: list(spec.shape) for name, spec in replayer.cloud.outputs.items()}
-    return result.summarize(describe_models(paths, replayer), outputs, replayer.input_ranges(), legs)
+    document = result.summarize(describe_models(paths, replayer), outputs, replayer.input_ranges(), legs, failures)
+    return document | {"own_error": replayer.own_error.to_dict()}

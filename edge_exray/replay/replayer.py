@@ -14,6 +14,9 @@ from edge_exray.models.alignment import Alignment, align
 from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
+from edge_exray.replay.own_error import KIND as OWN_ERROR
+from edge_exray.replay.own_error import OwnError, OwnErrorSummary
+from edge_exray.replay.sampling import Sampling
 from edge_exray.replay.statistics import ALL_FRAMES, Key, ReplayStatistics
 
 ALIGNMENT_FRAMES = 2
@@ -72,14 +75,39 @@ class Replayer:
         self.cloud = CloudModel(paths.cloud, paths.signature)
         self.float_edge = EdgeModel(paths.float_edge, preserve_tensors=True, signature=self.cloud.signature)
         self.edge = EdgeModel(paths.edge, preserve_tensors=True, signature=self.cloud.signature)
+        # What the device runs: nothing is kept, and ops may be fused.
+        self._shipped = EdgeModel(paths.edge, signature=self.cloud.signature)
         _require_same_interface(self.cloud, self.edge)
-        self.alignment: Alignment | None = None
+        self.sampling = Sampling()
         self.is_quantized = self.edge.content != self.float_edge.content
+        self._alignment: Alignment | None = None
+        self._own: OwnError | None = None
+        self.own_error = OwnErrorSummary("the edge model is its own float twin")
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """How the layers are paired; setting it prepares the legs that look at layers."""
+        return self._alignment
+
+    @alignment.setter
+    def alignment(self, alignment: Alignment) -> None:
+        if alignment == self._alignment:
+            return
+        if self.is_quantized:
+            try:
+                self._own = OwnError(self.float_edge, self.edge, alignment, self.cloud.signature)
+                self.own_error = OwnErrorSummary(None, self._own.absent)
+            except errors.ModelError as e:
+                self.own_error = OwnErrorSummary(str(e))
+        self._alignment = alignment
 
     def align(self, frames: Sequence[Frame]) -> Alignment:
         """Pairs the layers of the models, confirmed on the reference inputs of some frames."""
-        self.alignment = align(self.cloud, self.float_edge, self.edge, [frame.reference for frame in frames])
-        return self.alignment
+        feeds = [frame.reference for frame in frames]
+        self.alignment = alignment = align(self.cloud, self.float_edge, self.edge, feeds)
+        if self._own:
+            self.own_error = OwnErrorSummary(None, self._own.absent, self._own.rounding(feeds))
+        return alignment
 
     def input_ranges(self) -> dict[str, tuple[float, float]]:
         """Returns the name of each quantised edge input and the values that it can represent."""
@@ -104,13 +132,14 @@ class Replayer:
         if self.alignment is None:
             raise ValueError("align() comes before replay()")
         slices = [ALL_FRAMES, *(f"{key}:{value}" for key, value in frame.slices.items())]
-        cloud_tensors = sorted({layer.cloud_tensor for layer in self.alignment.layers if layer.cloud_tensor})
-        cloud_outputs, cloud_values = self.cloud.infer(frame.reference, cloud_tensors)
-        float_outputs = self.float_edge.infer(frame.reference)
-        quantized_outputs = self.edge.infer(frame.reference) if self.is_quantized else float_outputs
-        self._compare_layers(statistics, slices, cloud_values)
+        quantized_outputs = self._shipped.infer(frame.reference)
+        if self.sampling.takes_layers(frame.id):
+            cloud_outputs, float_outputs = self._replay_layers(statistics, slices, frame, quantized_outputs)
+        else:
+            cloud_outputs, _ = self.cloud.infer(frame.reference)
+            float_outputs = self.float_edge.infer(frame.reference) if self.is_quantized else quantized_outputs
         self._compare_inputs(statistics, slices, frame)
-        edge_outputs = quantized_outputs if frame.edge is frame.reference else self.edge.infer(frame.edge)
+        edge_outputs = quantized_outputs if frame.edge is frame.reference else self._shipped.infer(frame.edge)
         legs = {
             "conversion": (cloud_outputs, float_outputs),
             "preprocessing": (quantized_outputs, edge_outputs),
@@ -118,9 +147,7 @@ class Replayer:
         if self.is_quantized:
             legs["quantization"] = (float_outputs, quantized_outputs)
         for leg, (reference, edge) in legs.items():
-            for name in self.edge.outputs:
-                for part in slices:
-                    statistics.at(Key(leg, part, "output", name)).update(reference[name], edge[name])
+            _compare_outputs(statistics, slices, leg, reference, edge)
         nrmse = {}
         for name in self.edge.outputs:
             drift = DriftStatistics()
@@ -128,30 +155,59 @@ class Replayer:
             nrmse[name] = drift.nrmse
         return Prediction(dataclasses.replace(frame, reference={}, edge={}), cloud_outputs, edge_outputs, nrmse)
 
+    def _replay_layers(
+        self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame, shipped: Inputs
+    ) -> tuple[Inputs, Inputs]:
+        """Compares the layers of a frame, and returns the outputs of the cloud and of the float edge model."""
+        assert self._alignment is not None
+        own = self._own
+        float_edge = own.model if own else self.float_edge
+        cloud_tensors = sorted({layer.cloud_tensor for layer in self._alignment.layers if layer.cloud_tensor})
+        cloud_outputs, cloud_values = self.cloud.infer(frame.reference, cloud_tensors)
+        float_outputs = float_edge.infer(frame.reference)
+        watched = self.edge.infer(frame.reference) if self.is_quantized else float_outputs
+        self._compare_layers(statistics, slices, cloud_values, float_edge)
+        _compare_outputs(statistics, slices, "instrumentation", shipped, watched)
+        return cloud_outputs, float_outputs
+
     def _compare_layers(
-        self, statistics: ReplayStatistics, slices: Sequence[str], cloud_values: Mapping[str, np.ndarray]
+        self,
+        statistics: ReplayStatistics,
+        slices: Sequence[str],
+        cloud_values: Mapping[str, np.ndarray],
+        float_edge: EdgeModel,
     ) -> None:
         assert self.alignment is not None
         for layer in self.alignment.layers:
             if layer.float_tensor is None:
                 continue
             # Views of the models' memory: LiteRT refuses to run again while one is alive, so none may outlive this.
-            float_values = Values(self.float_edge.tensor(layer.float_tensor))
+            float_values = Values(float_edge.tensor(layer.float_tensor))
             item = str(layer.index)
             if self.is_quantized:
                 edge_values = Values(self.edge.tensor(layer.tensor), layer.spec)
                 statistics.compare("quantization", slices, "layer", item, float_values, edge_values)
+            own_values = self._own.values(layer.index) if self._own else None
+            if own_values:
+                statistics.compare("quantization", slices, OWN_ERROR, item, float_values, own_values)
             if layer.cloud_tensor:
                 cloud = Values(cloud_values[layer.cloud_tensor])
                 statistics.compare("conversion", slices, "layer", item, cloud, float_values)
 
     def _compare_inputs(self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame) -> None:
         for name, spec in self.edge.inputs.items():
-            edge = frame.edge[name]
-            real = spec.real(edge) if edge.dtype == spec.dtype and spec.quantization else edge
+            real = spec.fed(frame.edge[name])
             for part in slices:
                 channels = statistics.at(Key("preprocessing", part, "input", name))
                 channels.update(frame.reference[name], real, _representable(spec))
+
+
+def _compare_outputs(
+    statistics: ReplayStatistics, slices: Sequence[str], leg: str, reference: Inputs, edge: Inputs
+) -> None:
+    for name, value in edge.items():
+        for part in slices:
+            statistics.at(Key(leg, part, "output", name)).update(reference[name], value)
 
 
 def describe_models(paths: ModelPaths, replayer: Replayer) -> dict[str, Any]:

@@ -8,17 +8,19 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from edge_exray import errors
+from edge_exray import environment, errors
 from edge_exray.frames import examples
 from edge_exray.models.alignment import Alignment
-from edge_exray.replay import environment
+from edge_exray.replay.failures import FrameFailures
 from edge_exray.replay.replayer import Prediction
 from edge_exray.replay.statistics import Key, ReplayStatistics, Statistic, from_line, to_line
+from edge_exray.replay.tally import Tally
+from edge_exray.replay.worst_frames import WorstFrame
 
 FORMAT_VERSION = 1
 SUMMARY = "replay.json"
@@ -26,17 +28,22 @@ ALIGNMENT = "alignment.json"
 STATISTICS = "layers"
 PREDICTIONS = "predictions"
 FRAMES = "frames"
+WORST_FRAMES = "worst_frames"
+PARTS = (STATISTICS, PREDICTIONS, FRAMES, WORST_FRAMES)
+"""Folders of a result that workers write."""
 
 FRAME_ID, LABEL = "frame_id", "label"
+_PLACE, _DRIFT = "place", "drift"
+_ROLES = ("reference", "app", "cloud", "edge")
 
 
 @dataclasses.dataclass(frozen=True)
 class ReplayResult:
     """A replay that was stored in a directory.
 
-    The directory holds `replay.json` (models, interface, environment), `alignment.json`, `layers/` (one line of
-    JSON for each statistic), `predictions/` (TFRecords of tf.Examples, which TFMA reads) and `frames/` (drift of
-    the outputs, one line a frame).
+    The directory holds `replay.json` (models, interface, failed frames, environment), `alignment.json`, `layers/`
+    (one line of JSON for each statistic), `predictions/` (TFRecords of tf.Examples, which TFMA reads), `frames/`
+    (drift of the outputs, one line a frame) and `worst_frames/` (TFRecords with all tensors of the worst ones).
     """
 
     directory: pathlib.Path
@@ -79,6 +86,16 @@ class ReplayResult:
         """Returns one statistic, or None when that leg did not see that item."""
         return self.statistics.by_key.get(Key(leg, part, kind, item))
 
+    @property
+    def failures(self) -> FrameFailures:
+        """The frames that failed, which are in nothing else."""
+        return FrameFailures.from_dict(self.summary["frames"])
+
+    def worst_frames(self) -> list[WorstFrame]:
+        """Returns the frames on which the answers are furthest apart, worst first."""
+        files = sorted(str(p) for p in (self.directory / WORST_FRAMES).glob("*.gz"))
+        return sorted(map(_worst_frame, examples.read_tfrecords(files)), key=lambda frame: frame.rank)
+
     def prediction_files(self) -> list[str]:
         """Returns the TFRecord files of the predictions."""
         return sorted(str(p) for p in (self.directory / PREDICTIONS).glob("*.gz"))
@@ -94,6 +111,7 @@ def summarize(
     outputs: Mapping[str, Any],
     input_ranges: Mapping[str, Any],
     legs: Mapping[str, str],
+    failures: FrameFailures,
 ) -> dict[str, Any]:
     """Returns the content of `replay.json`.
 
@@ -102,6 +120,7 @@ def summarize(
         outputs: Output name to its shape, with batch axis.
         input_ranges: Name of each quantised edge input to the smallest and largest value that it can represent.
         legs: Leg to a sentence that tells what was compared, or why not.
+        failures: How many frames there were, and which of them failed.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -109,6 +128,7 @@ def summarize(
         "outputs": dict(outputs),
         "input_ranges": dict(input_ranges),
         "legs": dict(legs),
+        "frames": failures.to_dict(),
         "environment": environment.describe(),
     }
 
@@ -120,15 +140,66 @@ def prediction_record(prediction: Prediction) -> bytes:
     def floats(array: np.ndarray) -> Any:
         return tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(array).astype(np.float32)))
 
-    def text(value: str) -> Any:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
-
     frame = prediction.frame
-    features = {FRAME_ID: text(frame.id), **{key: text(value) for key, value in frame.slices.items()}}
+    features = {FRAME_ID: _bytes(frame.id.encode()), **{k: _bytes(v.encode()) for k, v in frame.slices.items()}}
     if frame.label is not None:
-        features[LABEL] = tf.train.Feature(int64_list=tf.train.Int64List(value=[frame.label]))
+        features[LABEL] = _integer(frame.label)
     for side, outputs in (("cloud", prediction.cloud), ("edge", prediction.edge)):
         features.update({f"{side}/{name}": floats(value) for name, value in outputs.items()})
+    return _serialized(features)
+
+
+def worst_frame_record(frame: WorstFrame) -> bytes:
+    """Returns the serialized tf.Example of a worst frame, which holds its tensors as TensorProtos."""
+    import tensorflow as tf
+
+    features = {
+        FRAME_ID: _bytes(frame.id.encode()),
+        _PLACE: _bytes(frame.place.encode()),
+        # Not a float feature, which would cut it to 32 bits; sorting needs what the ranking saw.
+        _DRIFT: _bytes(repr(frame.drift).encode()),
+    }
+    if frame.label is not None:
+        features[LABEL] = _integer(frame.label)
+    for role in _ROLES:
+        for name, value in getattr(frame, role).items():
+            features[f"{role}/{name}"] = _bytes(tf.make_tensor_proto(value).SerializeToString())
+    return _serialized(features)
+
+
+def _worst_frame(example: examples.Example) -> WorstFrame:
+    import tensorflow as tf
+    from tensorflow.core.framework import tensor_pb2
+
+    tensors: dict[str, dict[str, np.ndarray]] = {role: {} for role in _ROLES}
+    for key, value in example.items():
+        role, _, name = key.partition("/")
+        if role in tensors:
+            tensors[role][name] = tf.make_ndarray(tensor_pb2.TensorProto.FromString(value[0]))
+    return WorstFrame(
+        id=example[FRAME_ID][0].decode(),
+        place=example[_PLACE][0].decode(),
+        label=int(example[LABEL][0]) if LABEL in example else None,
+        drift=float(example[_DRIFT][0]),
+        **tensors,
+    )
+
+
+def _bytes(value: bytes) -> Any:
+    import tensorflow as tf
+
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def _integer(value: int) -> Any:
+    import tensorflow as tf
+
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+
+def _serialized(features: Mapping[str, Any]) -> bytes:
+    import tensorflow as tf
+
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
@@ -147,14 +218,14 @@ def write_head(directory: pathlib.Path, summary: Mapping[str, Any], alignment: A
 
 def write(
     directory: str | os.PathLike[str],
-    summary: Mapping[str, Any],
+    summarize: Callable[[], Mapping[str, Any]],
     alignment: Alignment,
-    statistics: ReplayStatistics,
+    tally: Tally,
     predictions: Iterable[Prediction],
 ) -> ReplayResult:
     """Writes a whole result; the directory appears at once or not at all, replacing an earlier result.
 
-    `predictions` may be a generator that fills `statistics` while it is read.
+    `predictions` may be a generator that fills `tally` while it is read; `summarize` is called after that.
     """
     import tensorflow as tf
 
@@ -162,7 +233,7 @@ def write(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
         new = pathlib.Path(temporary) / "result"
-        for part in (STATISTICS, PREDICTIONS, FRAMES):
+        for part in PARTS:
             (new / part).mkdir(parents=True)
         records = tf.io.TFRecordWriter(str(new / PREDICTIONS / "part-00000.gz"), "GZIP")
         with records, gzip.open(new / FRAMES / "part-00000.jsonl.gz", "wt", encoding="utf-8") as lines:
@@ -170,8 +241,11 @@ def write(
                 records.write(prediction_record(prediction))
                 lines.write(frame_line(prediction) + "\n")
         with gzip.open(new / STATISTICS / "part-00000.jsonl.gz", "wt", encoding="utf-8") as lines:
-            lines.writelines(to_line(*item) + "\n" for item in statistics.by_key.items())
-        write_head(new, summary, alignment)
+            lines.writelines(to_line(*item) + "\n" for item in tally.statistics.by_key.items())
+        with tf.io.TFRecordWriter(str(new / WORST_FRAMES / "part-00000.gz"), "GZIP") as records:
+            for frame in tally.worst:
+                records.write(worst_frame_record(frame))
+        write_head(new, summarize(), alignment)
         if target.exists():
             shutil.rmtree(target)
         os.replace(new, target)

@@ -23,9 +23,10 @@ class Key(NamedTuple):
     """What a statistic is about.
 
     Attributes:
-        leg: `"conversion"`, `"quantization"` or `"preprocessing"`.
+        leg: `"conversion"`, `"quantization"`, `"kernel"`, `"preprocessing"`, or `"instrumentation"` (the edge model
+            as it ships against the same with all layers kept).
         slice: `ALL_FRAMES` or `"feature:value"`.
-        kind: `"layer"`, `"output"` or `"input"`.
+        kind: `"layer"`, `"own"` (own error of a layer), `"output"` or `"input"`.
         item: Index of the edge op, or name of the output or input.
     """
 

@@ -61,12 +61,14 @@ def render_html(report: Report) -> str:
         for layer in sorted(document["layers"], key=lambda layer: layer["index"])
     ]
     legs = [leg for leg in _LEGS if any(leg in layer["legs"] for layer in layers)]
+    has_own_errors = any(layer.get("own_error") for layer in layers)
     worst = _worst_layers(layers, legs)
     return environment.get_template("report.html.j2").render(
         report=document,
         decisive=_decisive_check(document),
         layers=layers,
         legs=legs,
+        has_own_errors=has_own_errors,
         worst=worst,
         highest_nrmse=max((layer["legs"][leg]["nrmse"] for leg, layer in worst.items()), default=0),
         suspects={s["layer"] for s in document["suspects"]},

@@ -42,7 +42,7 @@ def test_a_healthy_model_ends_with_0(validate, tmp_path):
     result = validate("--profile")
     assert result.returncode == 0, result.stderr
     assert complaints(result) == []
-    assert "all 8 checks passed on 60 frames" in " ".join(result.stdout.split())
+    assert "all 9 checks passed on 60 frames" in " ".join(result.stdout.split())
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["kernels"]["models"][0]["ops"]
     assert str(tmp_path / "out" / "report.html") in result.stdout.replace("\n", "")

@@ -18,6 +18,7 @@ from edge_exray.models.tflite import EdgeModel
 from edge_exray.replay.replay import replay
 from edge_exray.replay.replayer import ModelPaths
 from edge_exray.replay.result import ReplayResult
+from edge_exray.replay.tally import TallyOptions
 from edge_exray.version import __version__
 
 BGR = """
@@ -125,7 +126,7 @@ def expected(conv_net, edge_models, examples, tmp_path_factory) -> ReplayResult:
         read_tfrecords(files),
         folder / "replay",
         functions=load_functions(str(folder / "app.py")),
-        slice_keys=["light"],
+        options=TallyOptions(slice_keys=("light",)),
     )
 
 

@@ -23,7 +23,7 @@ class _Edge:
 
     @property
     def graph(self) -> Graph:
-        return Graph(tuple(Op(i, name, (), ()) for i, name in enumerate(self.ops)), (), (), ())
+        return Graph(tuple(Op(i, name, (), ()) for i, name in enumerate(self.ops)), (), (), (), ())
 
 
 def _int8(spec: TensorSpec) -> TensorSpec:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge_exray import errors
-from edge_exray.frames.examples import decode_example, fingerprint, read_examples
+from edge_exray.frames.examples import decode_example, fingerprint, read_examples, try_examples
 
 PNG = b"\x89PNG\r\n\x1a\n"  # nobody decodes it here
 
@@ -48,13 +48,20 @@ def test_features_become_arrays_of_their_type():
 @pytest.mark.filterwarnings("ignore:Unexpected end-group tag")
 @pytest.mark.parametrize("record", [b"", b"hello", b"\xff" * 10, np.arange(10).tobytes()])
 def test_record_that_is_no_example_is_refused_and_its_file_named(record, tmp_path):
-    with pytest.raises(errors.DataError, match=f"record of {len(record)} bytes is not a tf.Example"):
+    with pytest.raises(errors.DataError, match=r"the record is not a tf\.Example"):
         decode_example(record)
     path = write_records(tmp_path / "mixed.tfrecord", [serialize(**RECORDS[0]), record])
     examples = read_examples(path)
     assert next(examples)["label"].tolist() == [0]
-    with pytest.raises(errors.DataError, match=r"mixed.tfrecord: a record"):
+    with pytest.raises(errors.DataError, match=r"frame .*/mixed.tfrecord#1: the record is not a tf.Example"):
         next(examples)
+
+
+def test_reading_can_go_on_after_a_record_that_is_no_example(tmp_path):
+    path = write_records(tmp_path / "mixed.tfrecord", [serialize(**RECORDS[0]), b"hello", serialize(**RECORDS[1])])
+    first, failure, last = try_examples(path)
+    assert [first["label"].item(), last["label"].item()] == [0, 1]
+    assert (failure.frame, type(failure)) == (f"{path}#1", errors.DataError)
 
 
 @pytest.mark.parametrize("name", ["data.tfrecord", "data.tfrecord.gz", "Split-eval/data-00000-of-00001.gz"])

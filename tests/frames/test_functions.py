@@ -109,18 +109,18 @@ def test_quantised_input_takes_real_and_stored_values(value, dtype):
     ("function", "words"),
     [
         (raises, "failed: KeyError: 'image/encoded'"),
-        (returns(IMAGE), r"frame f1: must return the model's inputs \['image'\], returned ndarray"),
-        (returns({"picture": IMAGE}), r"frame f1: must return .* \['image'\], returned \['picture'\]"),
+        (returns(IMAGE), r": must return the model's inputs \['image'\], returned ndarray"),
+        (returns({"picture": IMAGE}), r": must return .* \['image'\], returned \['picture'\]"),
         (
             returns({"image": IMAGE[None]}),
-            r"frame f1: input image has shape \[1, 2, 3\], .* \[2, 3\] \(without batch axis",
+            r": input image has shape \[1, 2, 3\], .* \[2, 3\] \(without batch axis",
         ),
-        (returns({"image": np.array([["a"] * 3] * 2)}), "frame f1: input image is <U1, the model needs float32"),
+        (returns({"image": np.array([["a"] * 3] * 2)}), ": input image is <U1, the model needs float32"),
     ],
 )
 def test_function_that_fails_or_does_not_fit_is_named(name, function, words):
     functions = UserFunctions(**{name: function}, frame_id_fn=returns("f1"), source="app.py")
-    with pytest.raises(errors.ModuleError, match=f"{name} of app.py.*{words}"):
+    with pytest.raises(errors.ModuleError, match=f"frame f1: {name} of app.py.*{words}"):
         functions.frame(EXAMPLE, FLOAT, FLOAT)
 
 

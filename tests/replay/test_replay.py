@@ -11,6 +11,7 @@ from edge_exray.models.alignment import Status
 from edge_exray.replay.replay import replay
 from edge_exray.replay.replayer import ModelPaths
 from edge_exray.replay.result import ReplayResult
+from edge_exray.replay.tally import TallyOptions
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def stored(conv_net, edge_models, eval_examples, tmp_path_factory) -> ReplayResu
         read_examples(eval_examples),
         tmp_path_factory.mktemp("replay") / "result",
         functions=functions,
-        slice_keys=["label"],
+        options=TallyOptions(slice_keys=("label",)),
     )
 
 

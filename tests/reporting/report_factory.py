@@ -33,6 +33,7 @@ def layer(index: int, *, name: str | None = None, nrmse: float | None = 0.01) ->
         "shape": [1, 32, 32, 16],
         "dtype": "int8",
         "quantization": {"scale": [0.0235], "zero_point": [-128]},
+        "own_error": {"nrmse": nrmse, "rmse": nrmse, "ratio": 1.5, "inherited_nrmse": nrmse},
         "legs": {"conversion": drift(0.0), "quantization": drift(nrmse), "preprocessing": drift(nrmse)},
     }
 

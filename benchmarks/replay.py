@@ -2,8 +2,9 @@
 
     python -m benchmarks.replay [--root DIR] [--rounds 7] [--frames 4] [--memory-frames 1000]
 
-Everything runs on one core. All contestants of a table take turns on the same frames, round after round; figures are
-medians over the rounds, and quotients are medians of the quotients within a round.
+Everything runs on one core and is measured in processor time, so that other processes are not counted. All contestants
+of a table take turns on the same frames, round after round; figures are medians over the rounds, and quotients are
+medians of the quotients within a round.
 """
 
 import argparse
@@ -73,12 +74,13 @@ def main() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """One network, opened for a replay, and the models of its bare forward passes."""
+    """One network, opened for a replay, its statistics so far, and the models of its bare forward passes."""
 
     replayer: Replayer
     frames: list[Frame]
     bare_float: EdgeModel
     bare_edge: EdgeModel
+    gathered: ReplayStatistics = dataclasses.field(default_factory=ReplayStatistics)
 
     @classmethod
     def open(cls, name: str, root: pathlib.Path, count: int) -> "Subject":
@@ -95,9 +97,8 @@ class Subject:
             self.bare_float.infer(frame.reference)
             self.bare_edge.infer(frame.reference)
 
-    def quantization_leg(self, frames: Sequence[Frame]) -> ReplayStatistics:
+    def quantization_leg(self, frames: Sequence[Frame]) -> None:
         """Compares float edge and edge model as `Replayer.replay` does, without the other legs."""
-        gathered = ReplayStatistics()
         replayer, alignment = self.replayer, self.replayer.alignment
         assert alignment is not None
         for frame in frames:
@@ -108,16 +109,13 @@ class Subject:
                     continue
                 reference = Values(replayer.float_edge.tensor(layer.float_tensor))
                 edge = Values(replayer.edge.tensor(layer.tensor), layer.spec)
-                gathered.compare("quantization", [ALL_FRAMES], "layer", str(layer.index), reference, edge)
+                self.gathered.compare("quantization", [ALL_FRAMES], "layer", str(layer.index), reference, edge)
             del reference, edge
-        return gathered
 
-    def replay(self, frames: Sequence[Frame]) -> ReplayStatistics:
+    def replay(self, frames: Sequence[Frame]) -> None:
         """Replays all legs with all layers."""
-        gathered = ReplayStatistics()
         for frame in frames:
-            self.replayer.replay(frame, gathered)
-        return gathered
+            self.replayer.replay(frame, self.gathered)
 
     def bare_passes(self) -> Contestant:
         """Returns what runs the passes that three legs need: cloud, float edge, edge, and each op on float inputs."""
@@ -159,10 +157,10 @@ def _take_turns(contestants: dict[str, Contestant], frames: Sequence[Frame], rou
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):
         for name, run in contestants.items():
-            started = time.perf_counter()
+            started = time.process_time()
             run(frames)
             if number:  # the first round warms up
-                seconds[name].append((time.perf_counter() - started) / len(frames))
+                seconds[name].append((time.process_time() - started) / len(frames))
     return seconds
 
 
@@ -178,7 +176,7 @@ def _against_peers(arguments: argparse.Namespace) -> rich.table.Table:
         "bare forward passes of the pair": subject.bare_pair,
         "quantization leg, full statistics": subject.quantization_leg,
         "plain script: get_tensor of all tensors, three metrics": peers.plain_script(paths),
-        "ai-edge-quantizer: Quantizer.validate, three metrics": peers.ai_edge_quantizer(paths),
+        "ai-edge-quantizer: compare_model, three metrics": peers.ai_edge_quantizer(paths),
         "TensorFlow: QuantizationDebugger.run": peers.quantization_debugger(paths, calibration),
     }
     seconds = _take_turns(contestants, subject.frames, arguments.rounds)

@@ -21,8 +21,8 @@ class _Scratch(threading.local):
 
 _scratch = _Scratch()
 
-# Where squares and their sums neither overflow nor vanish in float32.
-_SMALLEST, _LARGEST = 1e-15, 1e15
+# Below it squares vanish in float32.
+_SMALLEST = 1e-15
 
 
 @dataclasses.dataclass
@@ -66,6 +66,25 @@ class Comparison:
         """Root of the mean squared error, in the units of the tensor; NaN without a finite pair."""
         return math.sqrt(self.error_square_sum / self.finite) if self.finite else math.nan
 
+    def add_sums(self, other: "Comparison") -> None:
+        """Adds the pairs that `other` has seen."""
+        self.values += other.values
+        self.finite += other.finite
+        self.error_sum += other.error_sum
+        self.error_square_sum += other.error_square_sum
+        self.reference_square_sum += other.reference_square_sum
+        self.edge_square_sum += other.edge_square_sum
+        self.max_abs = max(self.max_abs, other.max_abs)
+        self.reference_min = min(self.reference_min, other.reference_min)
+        self.reference_max = max(self.reference_max, other.reference_max)
+        self.edge_min = min(self.edge_min, other.edge_min)
+        self.edge_max = max(self.edge_max, other.edge_max)
+        self.reference_nonfinite += other.reference_nonfinite
+        self.edge_nonfinite += other.edge_nonfinite
+        self.saturated += other.saturated
+        self.clipped += other.clipped
+        self.quantized += other.quantized
+
 
 def compare(reference: Values, edge: Values) -> Comparison:
     """Compares the values of two runs.
@@ -98,23 +117,21 @@ def _compare_blocks(reference: Values, edge: Values) -> Comparison | None:
     """Returns the comparison, or None when float32 has no room for some value."""
     left, right = reference.survey or Survey(), edge.survey or Survey()
     total = square_total = highest = lowest = 0.0
-    with np.errstate(invalid="ignore", over="ignore"):
-        for start in range(0, reference.size, BLOCK):
-            r, e = reference.block(start, _scratch.reference), edge.block(start, _scratch.error)
-            if reference.survey is None:
-                reference.add_to(left, start, r)
-            if edge.survey is None:
-                edge.add_to(right, start, e)
-            error = np.subtract(e, r, out=_scratch.error[: r.size])
-            total += _sum(error)
-            square_total += float(np.dot(error, error))
-            highest = max(highest, np.maximum.reduce(error))
-            lowest = min(lowest, np.minimum.reduce(error))
+    for start in range(0, reference.size, BLOCK):
+        r, e = reference.block(start, _scratch.reference), edge.block(start, _scratch.error)
+        fits = reference.survey is not None or reference.add_to(left, start, r)
+        if not fits or not (edge.survey is not None or edge.add_to(right, start, e)):
+            return None
+        error = np.subtract(e, r, out=_scratch.error[: r.size])
+        total += _sum(error)
+        square_total += float(np.dot(error, error))
+        highest = max(highest, float(np.maximum.reduce(error)))
+        lowest = min(lowest, float(np.minimum.reduce(error)))
     reference.survey, edge.survey = left, right
     (reference_min, reference_max), (edge_min, edge_max) = reference.extremes(left), edge.extremes(right)
-    max_abs = float(max(highest, -lowest))
+    max_abs = max(highest, -lowest)
     magnitudes = max_abs, max(-reference_min, reference_max), max(-edge_min, edge_max)
-    if not all(m == 0 or _SMALLEST < m < _LARGEST for m in magnitudes):
+    if any(0 < magnitude < _SMALLEST for magnitude in magnitudes):
         return None
     return Comparison(
         finite=reference.size,

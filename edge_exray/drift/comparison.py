@@ -1,12 +1,14 @@
 """Compares two runs of a tensor on one frame, in one pass over blocks that stay in the processor's cache."""
 
 import dataclasses
+import functools
 import math
 import threading
 
 import numpy as np
 
 from edge_exray.drift.values import BLOCK, Survey, Values
+from edge_exray.models.tensors import Quantization
 
 _ROW = 1 << 12
 _ONES = np.ones(_ROW, np.float32)
@@ -119,8 +121,9 @@ def _compare_blocks(reference: Values, edge: Values) -> Comparison | None:
     total = square_total = highest = lowest = 0.0
     for start in range(0, reference.size, BLOCK):
         r, e = reference.block(start, _scratch.reference), edge.block(start, _scratch.error)
-        fits = reference.survey is not None or reference.add_to(left, start, r)
-        if not fits or not (edge.survey is not None or edge.add_to(right, start, e)):
+        if reference.survey is None and not reference.add_to(left, start, r):
+            return None
+        if edge.survey is None and not edge.add_to(right, start, e):
             return None
         error = np.subtract(e, r, out=_scratch.error[: r.size])
         total += _sum(error)
@@ -130,9 +133,9 @@ def _compare_blocks(reference: Values, edge: Values) -> Comparison | None:
     reference.survey, edge.survey = left, right
     (reference_min, reference_max), (edge_min, edge_max) = reference.extremes(left), edge.extremes(right)
     max_abs = max(highest, -lowest)
-    magnitudes = max_abs, max(-reference_min, reference_max), max(-edge_min, edge_max)
-    if any(0 < magnitude < _SMALLEST for magnitude in magnitudes):
-        return None
+    for magnitude in (max_abs, max(-reference_min, reference_max), max(-edge_min, edge_max)):
+        if 0 < magnitude < _SMALLEST:
+            return None
     return Comparison(
         finite=reference.size,
         error_sum=total,
@@ -183,10 +186,7 @@ def _saturated(stored: np.ndarray) -> int:
 def _clipped(reference: Values, edge: Values, compared: Comparison) -> int:
     assert edge.spec is not None
     assert edge.spec.quantization is not None
-    low, high = edge.spec.quantization.range(edge.stored.dtype)
-    # The kernels of SOFTMAX and LOGISTIC fix a range that ends one step below 1.
-    slack = max(edge.spec.quantization.scale)
-    low, high = low - slack, high + slack
+    low, high = _representable(edge.spec.quantization, edge.stored.dtype)
     if not reference.is_single or compared.reference_nonfinite:
         real = reference.real()
         return int(np.count_nonzero(real < low)) + int(np.count_nonzero(real > high))
@@ -197,3 +197,11 @@ def _clipped(reference: Values, edge: Values, compared: Comparison) -> int:
         block = reference.block(start, _scratch.reference)
         clipped += int(np.count_nonzero(block < np.float32(low))) + int(np.count_nonzero(block > np.float32(high)))
     return clipped
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _representable(quantization: Quantization, dtype: np.dtype) -> tuple[float, float]:
+    low, high = quantization.range(dtype)
+    # The kernels of SOFTMAX and LOGISTIC fix a range that ends one step below 1.
+    slack = max(quantization.scale)
+    return low - slack, high + slack

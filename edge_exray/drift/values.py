@@ -1,6 +1,7 @@
 """The values of one tensor in one run of one frame, as a comparison of two runs reads them."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -71,10 +72,10 @@ class Values:
         dtype = self.stored.dtype
         self.is_quantized = quantization is not None and dtype.kind in "iu" and dtype.itemsize <= 2
         self._scale: np.float32 | None = None
-        if self.is_quantized and quantization is not None and len(quantization.scale) == 1:
+        # Scales of every sane model; float32 has no room for the squares of others.
+        if self.is_quantized and quantization and len(quantization.scale) == 1 and 1e-12 < quantization.scale[0] < 1e10:
             self._scale, self._zero_point = np.float32(quantization.scale[0]), np.float32(quantization.zero_point[0])
-            limits = np.iinfo(dtype)
-            self._limits = limits.min, limits.max
+            self._limits = _limits(dtype)
         self.is_single = self._scale is not None or (quantization is None and dtype == np.float32)
 
     def real(self) -> np.ndarray:
@@ -111,14 +112,15 @@ class Values:
             False when a value is not finite or so large that its square overflows; the survey is then of no use.
         """
         stored = self._flat[start : start + BLOCK]
-        low, high = np.minimum.reduce(stored), np.maximum.reduce(stored)
-        if self._scale is not None:
+        low, high = float(np.minimum.reduce(stored)), float(np.maximum.reduce(stored))
+        if self._scale is None:
+            if not -_LARGEST < low <= high < _LARGEST:
+                return False
+        else:
             for found, limit in zip((low, high), self._limits, strict=True):
                 if found == limit:
                     survey.saturated += int(np.count_nonzero(stored == limit))
-        elif not -_LARGEST < low <= high < _LARGEST:
-            return False
-        survey.low, survey.high = min(survey.low, float(low)), max(survey.high, float(high))
+        survey.low, survey.high = min(survey.low, low), max(survey.high, high)
         survey.square_sum += float(np.dot(real, real))
         return True
 
@@ -128,3 +130,9 @@ class Values:
             return survey.low, survey.high
         low, high = np.float32(survey.low), np.float32(survey.high)
         return float((low - self._zero_point) * self._scale), float((high - self._zero_point) * self._scale)
+
+
+@functools.cache
+def _limits(dtype: np.dtype) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    return limits.min, limits.max

@@ -136,6 +136,13 @@ def test_squares_that_float32_has_no_room_for(scale):
         assert getattr(scaled, name) == pytest.approx(getattr(plain, name), rel=1e-6)
 
 
+def test_int8_steps_that_float32_has_no_room_for():
+    reference, stored = np.array([1, 2, 3.5], np.float32), np.array([1, 2, 3], np.int8)
+    for scale in (1.0, 1e-14, 1e14):
+        spec = TensorSpec("x", (3,), np.dtype(np.int8), Quantization((scale,), (0,)))
+        assert of((reference * np.float32(scale), stored), spec=spec).nrmse == pytest.approx(np.sqrt(1 / 12) / 2.5)
+
+
 def test_a_tiny_angle_keeps_its_digits():
     reference = np.array([1.0, 0.0])
     edge = np.array([1.0, 1e-9])

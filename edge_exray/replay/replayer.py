@@ -14,6 +14,7 @@ from edge_exray.models.alignment import Alignment, align
 from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
+from edge_exray.replay.kernel_leg import KernelLeg
 from edge_exray.replay.own_error import OwnError, OwnErrorSummary
 from edge_exray.replay.sampling import Sampling
 from edge_exray.replay.statistics import ALL_FRAMES, Key, ReplayStatistics
@@ -76,6 +77,7 @@ class Replayer:
         self.edge = EdgeModel(paths.edge, preserve_tensors=True, signature=self.cloud.signature)
         # What the device runs: nothing is kept, and ops may be fused.
         self._shipped = EdgeModel(paths.edge, signature=self.cloud.signature)
+        self.kernels = KernelLeg(self.edge, self.cloud.signature)
         _require_same_interface(self.cloud, self.edge)
         self.sampling = Sampling()
         self.is_quantized = self.edge.content != self.float_edge.content
@@ -137,6 +139,8 @@ class Replayer:
         else:
             cloud_outputs, _ = self.cloud.infer(frame.reference)
             float_outputs = self.float_edge.infer(frame.reference) if self.is_quantized else quantized_outputs
+        if self.sampling.takes_kernels(frame.id):
+            self.kernels.compare(frame.reference, statistics, slices)
         self._compare_inputs(statistics, slices, frame)
         edge_outputs = quantized_outputs if frame.edge is frame.reference else self._shipped.infer(frame.edge)
         legs = {

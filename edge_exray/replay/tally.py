@@ -29,7 +29,7 @@ class TallyOptions:
     slice_keys: tuple[str, ...] = ()
     max_failed_frames: int = 0
     worst_frames: int = 5
-    sampling: Sampling = Sampling()
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
         for name in ("max_failed_frames", "worst_frames"):

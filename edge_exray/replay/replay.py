@@ -111,9 +111,17 @@ def summary(paths: ModelPaths, replayer: Replayer, failures: FrameFailures) -> d
     legs = {
         "conversion": "cloud model against float edge model on the reference inputs",
         "quantization": quantization,
-        "kernel": "not run: only production kernels were used",
+        "kernel": _kernel_note(replayer),
         "preprocessing": "edge model on the reference inputs against edge model on the edge inputs",
     }
     outputs = {name: list(spec.shape) for name, spec in replayer.cloud.outputs.items()}
     document = result.summarize(describe_models(paths, replayer), outputs, replayer.input_ranges(), legs, failures)
     return document | {"own_error": replayer.own_error.to_dict()}
+
+
+def _kernel_note(replayer: Replayer) -> str:
+    if not replayer.sampling.kernels:
+        return "not run: no frames were asked for (kernel_frames)"
+    if replayer.kernels.obstacle:
+        return f"not run: {replayer.kernels.obstacle}"
+    return "each op on production kernels against built-in and reference kernels, on the edge model's values"

@@ -15,6 +15,7 @@ from edge_exray.models.interface import pair_interface
 from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
+from edge_exray.replay.kernel_leg import KernelLeg
 from edge_exray.replay.own_error import KIND as OWN_ERROR
 from edge_exray.replay.own_error import OwnError, OwnErrorSummary
 from edge_exray.replay.sampling import Sampling
@@ -85,6 +86,7 @@ class Replayer:
             (self.float_edge, pair_interface(self.cloud, self.float_edge)),
         ):
             model.rename(interface.inputs, interface.outputs)
+        self.kernels = KernelLeg(self.edge, self.cloud.signature)
         self.sampling = Sampling()
         self.is_quantized = self.edge.content != self.float_edge.content
         self._alignment: Alignment | None = None
@@ -145,6 +147,8 @@ class Replayer:
         else:
             cloud_outputs, _ = self.cloud.infer(frame.reference)
             float_outputs = self.float_edge.infer(frame.reference) if self.is_quantized else quantized_outputs
+        if self.sampling.takes_kernels(frame.id):
+            self.kernels.compare(frame.reference, statistics, slices)
         self._compare_inputs(statistics, slices, frame)
         edge_outputs = quantized_outputs if frame.edge is frame.reference else self._shipped.infer(frame.edge)
         legs = {

@@ -26,7 +26,9 @@ class Key(NamedTuple):
         leg: `"conversion"`, `"quantization"`, `"kernel"`, `"preprocessing"`, or `"instrumentation"` (the edge model
             as it ships against the same with all layers kept).
         slice: `ALL_FRAMES` or `"feature:value"`.
-        kind: `"layer"`, `"own"` (own error of a layer), `"output"` or `"input"`.
+        kind: `"layer"`, `"own"` (own error of a layer), `"builtin"` and `"reference"` (a layer of the
+            kernel leg, by what production kernels are compared with), `"builtin_died"` and `"reference_died"` (only the
+            frames are counted), `"output"` or `"input"`.
         item: Index of the edge op, or name of the output or input.
     """
 

@@ -45,6 +45,7 @@ class EdgeModel:
         path: Where the model came from.
         content: The bytes of the file.
         inputs, outputs: Signature name to description of the tensor.
+        stored_inputs: Input name to its name in the file; another one after `rename`.
         interpreter: The LiteRT interpreter.
     """
 
@@ -82,6 +83,7 @@ class EdgeModel:
         except (ValueError, RuntimeError) as e:
             raise errors.ModelError(f"{self.path} does not load in LiteRT: {first_line(e)}") from e
         self._input_index, self._output_index = self._names(signature)
+        self.stored_inputs = {name: name for name in self._input_index}
         self.inputs = {name: self._spec(name, i) for name, i in self._input_index.items()}
         self.outputs = {name: self._spec(name, i) for name, i in self._output_index.items()}
 
@@ -109,6 +111,7 @@ class EdgeModel:
         Args:
             inputs, outputs: New name to the name so far, for all of them.
         """
+        self.stored_inputs = {name: self.stored_inputs[old] for name, old in inputs.items()}
         self._input_index = {name: self._input_index[old] for name, old in inputs.items()}
         self._output_index = {name: self._output_index[old] for name, old in outputs.items()}
         self.inputs = {name: self._spec(name, i) for name, i in self._input_index.items()}

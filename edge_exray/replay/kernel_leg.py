@@ -51,8 +51,9 @@ class KernelLeg:
         """
         if self.obstacle:
             return
+        stored_feed = {self._edge.stored_inputs[name]: value for name, value in feed.items()}
         for kernels in KERNELS:
-            drifts = self._run(kernels, dict(feed))
+            drifts = self._run(kernels, stored_feed)
             for part in slices:
                 for op, drift in drifts.items():
                     statistics.at(Key("kernel", part, kernels, str(op))).merge(drift)

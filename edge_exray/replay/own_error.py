@@ -124,7 +124,7 @@ class OwnError:
         for feed in feeds:
             model.infer(feed)
             for index, drift in drifts.items():
-                drift.update(model.tensor(self._references[index]), model.tensor(rounded.outputs[index]))
+                drift.update(model.tensor(references[index]), model.tensor(rounded.outputs[index]))
         return {index: drift.rmse for index, drift in drifts.items()}
 
     def _open(self, content: bytes) -> EdgeModel:

@@ -1,11 +1,12 @@
 """EdgeReplay's workers: what a second process brings, and that it changes nothing in what is learned.
 
-python -m benchmarks.beam [--root DIR] [--frames 300]
+python -m benchmarks.beam [--root DIR] [--frames 300] [--repeats 3]
 """
 
 import argparse
 import json
 import math
+import os
 import pathlib
 import statistics
 import sys
@@ -33,7 +34,6 @@ from edge_exray.reporting import formats
 NETWORK = "mobilenet_v2_96"
 SHARDS = 4
 WARM_FRAMES = 16
-REPEATS = 3
 TOLERANCE = 1e-9
 
 
@@ -42,13 +42,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compare one and two worker processes of EdgeReplay.")
     parser.add_argument("--root", type=pathlib.Path, help="folder that keeps the network (default: a temporary one)")
     parser.add_argument("--frames", type=int, default=300, help="frames to replay")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each kind, in turns")
     arguments = parser.parse_args()
+    # Also for the workers, which inherit it.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
-        return _measure(arguments.root or scratch, scratch, arguments.frames)
+        return _measure(arguments.root or scratch, scratch, arguments.frames, arguments.repeats)
 
 
-def _measure(root: pathlib.Path, scratch: pathlib.Path, count: int) -> int:
+def _measure(root: pathlib.Path, scratch: pathlib.Path, count: int, repeats: int) -> int:
     paths = ModelPaths(
         str(zoo.saved_model(NETWORK, root)),
         str(zoo.tflite(NETWORK, root, "none")),
@@ -60,7 +63,7 @@ def _measure(root: pathlib.Path, scratch: pathlib.Path, count: int) -> int:
     expected = replay.replay(paths, try_tfrecords(many), scratch / "expected", options=options)
     walls: dict[tuple[int, int], list[float]] = {}
     differences: dict[int, tuple[int, float]] = {1: (0, 0.0), 2: (0, 0.0)}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         # In turns, so that what else the machine does meets all alike.
         for workers in (1, 2):
             for files, frames in ((few, WARM_FRAMES), (many, count)):
@@ -73,7 +76,7 @@ def _measure(root: pathlib.Path, scratch: pathlib.Path, count: int) -> int:
     wall = {key: statistics.median(values) for key, values in walls.items()}
     # What the frames cost beyond the start of the processes and the opening of the models.
     frame = {w: (wall[w, count] - wall[w, WARM_FRAMES]) / (count - WARM_FRAMES) for w in (1, 2)}
-    table = rich.table.Table(title=f"{NETWORK}, {count} frames, median of {REPEATS}", box=rich.box.SIMPLE_HEAD)
+    table = rich.table.Table(title=f"{NETWORK}, {count} frames, median of {repeats}", box=rich.box.SIMPLE_HEAD)
     table.add_column("worker processes")
     for column in ("whole run", "a frame", "speed-up a frame", "other counts", "largest difference of sums"):
         table.add_column(column, justify="right")

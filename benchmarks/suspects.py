@@ -105,13 +105,13 @@ def _inwards(graph: Graph, op: int) -> int:
 def _damage(rng: np.random.Generator, content: bytes, name: str) -> tuple[str, int, bytes]:
     graph = read_graph(content)
     fault = FAULTS[name]
-    if fault.integer_only and not any(_has_scale(graph, op) for op in graph.ops):
-        return _damage(rng, content, "weights x 3")
     candidates = [
         op.index
         for op in graph.ops
         if op.name in fault.ops and not graph.is_folded(op) and (_has_scale(graph, op) or not fault.integer_only)
     ]
+    if not candidates:
+        return _damage(rng, content, "weights x 3")
     while True:
         op = int(rng.choice(candidates))
         try:

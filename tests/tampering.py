@@ -125,3 +125,12 @@ def _edit(content: bytes, change: Callable[[schema.ModelT], None]) -> bytes:
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def set_softmax_beta(content: bytes, op_index: int, beta: float) -> bytes:
+    """Sets the factor that a SOFTMAX multiplies its input by; the reference kernel aborts on very small ones."""
+
+    def change(model: schema.ModelT) -> None:
+        model.subgraphs[0].operators[op_index].builtinOptions.beta = beta
+
+    return _edit(content, change)

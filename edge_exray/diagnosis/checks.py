@@ -13,6 +13,7 @@ from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Suspect, Verdict
 from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.models.alignment import Layer, Status
+from edge_exray.replay import kernel_leg
 
 # Kernels that are fused sum in another order; so much is no other answer.
 _MAX_INSTRUMENTATION_NRMSE = 0.01
@@ -298,6 +299,48 @@ def instrumentation(evidence: Evidence) -> Finding | None:
     return CheckResult("instrumentation", Verdict.INCONCLUSIVE, message, figures), []
 
 
+def kernel_drift(evidence: Evidence) -> Finding | None:
+    """Production kernels compute what the built-in and the reference kernels compute."""
+    limit = evidence.spec.max_kernel_nrmse
+    compared = [
+        (kernels, layer, drift)
+        for layer in evidence.layers
+        for kernels in kernel_leg.KERNELS
+        if (drift := evidence.kernel_drift(layer, kernels)) is not None
+    ]
+    died = [
+        (kernels, layer)
+        for layer in evidence.layers
+        for kernels in kernel_leg.KERNELS
+        if evidence.kernel_drift(layer, kernels + kernel_leg.DIED) is not None
+    ]
+    if not compared and not died:
+        return None
+    fallen = ""
+    if died:
+        places = [f"{kernels} kernels died at op {layer.index} {layer.op}" for kernels, layer in died]
+        fallen = " " + "; ".join(places[:3])[:1].upper() + "; ".join(places[:3])[1:]
+        fallen += f" and at {len(places) - 3} more." if len(places) > 3 else "."
+    figures: dict[str, Any] = {
+        "limit": limit,
+        "compared": len(compared),
+        "died": [{"kernels": kernels, "layer": layer.index, "op": layer.op} for kernels, layer in died],
+    }
+    bad = [item for item in compared if not item[2].nrmse <= limit and not _below_step(item[1], item[2])]
+    if bad:
+        kernels, layer, drift = bad[0]
+        message = (
+            f"The production kernel of {_place(layer)} computes something else than the {kernels} kernel: nRMSE "
+            f"{drift.nrmse:.3g}, {limit:g} is allowed. Try another version of the runtime, or keep the op off XNNPACK."
+        )
+        suspect = _suspect(layer, "kernel", f"differs from the {kernels} kernel, nRMSE {drift.nrmse:.3g}")
+        figures |= {"kernels": kernels} | _figures(layer, drift)
+        return _finding("kernel_drift", False, message + fallen, figures, [suspect])
+    if not compared:
+        return CheckResult("kernel_drift", Verdict.INCONCLUSIVE, "No op could be compared." + fallen, figures), []
+    return _finding("kernel_drift", True, "All kernels that ran compute the same." + fallen, figures)
+
+
 CHECKS: tuple[Check, ...] = (
     frames,
     preprocessing,
@@ -308,6 +351,7 @@ CHECKS: tuple[Check, ...] = (
     calibration_range,
     own_error,
     quantization_drift,
+    kernel_drift,
     output_drift,
     label_flip_rate,
     accuracy_drop,

@@ -76,6 +76,10 @@ class Evidence:
         """Returns the own error of a layer over all frames, or None."""
         return self._drift("quantization", "own", str(layer.index))
 
+    def kernel_drift(self, layer: Layer, kernels: str) -> DriftStatistics | None:
+        """Returns how a layer differs between production kernels and others, see `edge_exray.replay.kernel_leg`."""
+        return self._drift("kernel", kernels, str(layer.index))
+
     def output_drift(self, leg: str) -> dict[str, DriftStatistics]:
         """Returns output name to what a leg found on it over all frames."""
         found = {name: self._drift(leg, "output", name) for name in self.replay.summary["outputs"]}

@@ -18,6 +18,8 @@ class ValidationSpec(JsonSpec):
             below 0.08.
         max_own_error: Largest own error of an op, in multiples of what the rounding of its inputs and its output
             causes by itself; healthy int8 models stay below 4.
+        max_kernel_nrmse: Largest nRMSE of an op between production kernels and built-in or reference kernels on the
+            same values; differences below one step of a quantised tensor do not count.
         max_conversion_nrmse: Largest nRMSE of a layer between cloud and float edge model.
         max_clipped_share: Largest share of the values of an input or layer that lie outside what its quantised
             tensor can represent.
@@ -34,6 +36,7 @@ class ValidationSpec(JsonSpec):
     max_accuracy_drop: float = 0.02
     max_layer_nrmse: float = 0.15
     max_own_error: float = 6.0
+    max_kernel_nrmse: float = 0.01
     max_conversion_nrmse: float = 0.01
     max_clipped_share: float = 0.1
     min_range_use: float = 0.25

@@ -14,13 +14,10 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.drift.statistics import DriftStatistics
-from edge_exray.drift.values import Values
 from edge_exray.models import isolation
 from edge_exray.models.alignment import Alignment, Layer
 from edge_exray.models.graph import Graph
 from edge_exray.models.tflite import EdgeModel
-
-KIND = "own"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +57,8 @@ class OwnError:
 
     Attributes:
         model: Runs in place of the float edge model: it has the same inputs, outputs and tensors.
+        tensors: Op index to the tensor of `model` that the op computes from float values, to be compared with the float
+            model's tensor; ops without a float twin are missing.
         absent: Op index to why there is no own error of that op.
     """
 
@@ -87,21 +86,8 @@ class OwnError:
             for layer in live
             if layer.float_tensor is None
         }
-        self._compared = {
-            layer.index: (layer.float_tensor, layer.tensor + grafted.offset, layer.spec)
-            for layer in live
-            if layer.float_tensor is not None
-        }
-
-    def values(self, index: int) -> Values | None:
-        """Returns what an op made of the frame that `model` ran last, from the float model's inputs; None when absent.
-
-        It is a view: drop it before `model` runs again.
-        """
-        if index not in self._compared:
-            return None
-        _, own, spec = self._compared[index]
-        return Values(self.model.tensor(own), spec)
+        self.tensors = {layer.index: layer.tensor + grafted.offset for layer in live if layer.float_tensor is not None}
+        self._references = {layer.index: layer.float_tensor for layer in live if layer.float_tensor is not None}
 
     def rounding(self, feeds: Sequence[Mapping[str, np.ndarray]]) -> dict[int, float]:
         """Measures what the mere rounding of its inputs does to the output of each op.
@@ -116,12 +102,11 @@ class OwnError:
         """
         rounded = isolation.round_inputs(*self._sources)
         model = EdgeModel(rounded.content, preserve_tensors=True, signature=self._signature)
-        references = {index: reference for index, (reference, _, _) in self._compared.items()}
-        drifts = {index: DriftStatistics() for index in rounded.outputs if index in references}
+        drifts = {index: DriftStatistics() for index in rounded.outputs if index in self._references}
         for feed in feeds:
             model.infer(feed)
             for index, drift in drifts.items():
-                drift.update(model.tensor(references[index]), model.tensor(rounded.outputs[index]))
+                drift.update(model.tensor(self._references[index]), model.tensor(rounded.outputs[index]))
         return {index: drift.rmse for index, drift in drifts.items()}
 
 

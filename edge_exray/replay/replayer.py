@@ -14,7 +14,7 @@ from edge_exray.models.alignment import Alignment, align
 from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
-from edge_exray.replay.own_error import KIND as OWN_ERROR
+from edge_exray.replay.kernel_leg import KernelLeg
 from edge_exray.replay.own_error import OwnError, OwnErrorSummary
 from edge_exray.replay.sampling import Sampling
 from edge_exray.replay.statistics import ALL_FRAMES, Key, ReplayStatistics
@@ -77,6 +77,7 @@ class Replayer:
         self.edge = EdgeModel(paths.edge, preserve_tensors=True, signature=self.cloud.signature)
         # What the device runs: nothing is kept, and ops may be fused.
         self._shipped = EdgeModel(paths.edge, signature=self.cloud.signature)
+        self.kernels = KernelLeg(self.edge, self.cloud.signature)
         _require_same_interface(self.cloud, self.edge)
         self.sampling = Sampling()
         self.is_quantized = self.edge.content != self.float_edge.content
@@ -138,6 +139,8 @@ class Replayer:
         else:
             cloud_outputs, _ = self.cloud.infer(frame.reference)
             float_outputs = self.float_edge.infer(frame.reference) if self.is_quantized else quantized_outputs
+        if self.sampling.takes_kernels(frame.id):
+            self.kernels.compare(frame.reference, statistics, slices)
         self._compare_inputs(statistics, slices, frame)
         edge_outputs = quantized_outputs if frame.edge is frame.reference else self._shipped.infer(frame.edge)
         legs = {
@@ -160,8 +163,8 @@ class Replayer:
     ) -> tuple[Inputs, Inputs]:
         """Compares the layers of a frame, and returns the outputs of the cloud and of the float edge model."""
         assert self._alignment is not None
-        own = self._own
-        float_edge = own.model if own else self.float_edge
+        # The model with the ops of the edge model in it computes what the float edge model does.
+        float_edge = self._own.model if self._own else self.float_edge
         cloud_tensors = sorted({layer.cloud_tensor for layer in self._alignment.layers if layer.cloud_tensor})
         cloud_outputs, cloud_values = self.cloud.infer(frame.reference, cloud_tensors)
         float_outputs = float_edge.infer(frame.reference)
@@ -187,9 +190,9 @@ class Replayer:
             if self.is_quantized:
                 edge_values = Values(self.edge.tensor(layer.tensor), layer.spec)
                 statistics.compare("quantization", slices, "layer", item, float_values, edge_values)
-            own_values = self._own.values(layer.index) if self._own else None
-            if own_values:
-                statistics.compare("quantization", slices, OWN_ERROR, item, float_values, own_values)
+            if self._own and layer.index in self._own.tensors:
+                own_values = Values(float_edge.tensor(self._own.tensors[layer.index]), layer.spec)
+                statistics.compare("quantization", slices, "own", item, float_values, own_values)
             if layer.cloud_tensor:
                 cloud = Values(cloud_values[layer.cloud_tensor])
                 statistics.compare("conversion", slices, "layer", item, cloud, float_values)
@@ -206,8 +209,7 @@ def _compare_outputs(
     statistics: ReplayStatistics, slices: Sequence[str], leg: str, reference: Inputs, edge: Inputs
 ) -> None:
     for name, value in edge.items():
-        for part in slices:
-            statistics.at(Key(leg, part, "output", name)).update(reference[name], value)
+        statistics.compare(leg, slices, "output", name, Values(reference[name]), Values(value))
 
 
 def describe_models(paths: ModelPaths, replayer: Replayer) -> dict[str, Any]:

@@ -26,7 +26,9 @@ class Key(NamedTuple):
         leg: `"conversion"`, `"quantization"`, `"kernel"`, `"preprocessing"`, or `"instrumentation"` (the edge model
             as it ships against the same with all layers kept).
         slice: `ALL_FRAMES` or `"feature:value"`.
-        kind: `"layer"`, `"own"` (own error of a layer), `"output"` or `"input"`.
+        kind: `"layer"`, `"own"` (own error of a layer), `"builtin"` and `"reference"` (a layer of the
+            kernel leg, by what production kernels are compared with), `"builtin_died"` and `"reference_died"` (only the
+            frames are counted), `"output"` or `"input"`.
         item: Index of the edge op, or name of the output or input.
     """
 
@@ -68,6 +70,16 @@ class ReplayStatistics:
         """Adds the frames that `other` has seen."""
         for key, statistic in other.by_key.items():
             self.at(key).merge(statistic)
+
+    def frames(self) -> dict[str, int]:
+        """Returns how many frames each leg saw; of `"layers"` and `"own_error"`, those whose layers were compared."""
+        seen: dict[str, int] = {}
+        for key, statistic in self.by_key.items():
+            if key.slice != ALL_FRAMES:
+                continue
+            name = {"layer": "layers", "own": "own_error"}.get(key.kind, key.leg)
+            seen[name] = max(seen.get(name, 0), statistic.frames)
+        return seen
 
 
 def to_line(key: Key, statistic: Statistic) -> str:

@@ -7,6 +7,7 @@ from edge_exray.frames.examples import Example
 from edge_exray.frames.functions import UserFunctions
 from edge_exray.replay.failures import FrameFailures
 from edge_exray.replay.replayer import Prediction, Replayer
+from edge_exray.replay.sampling import Sampling
 from edge_exray.replay.statistics import ReplayStatistics
 from edge_exray.replay.worst_frames import WorstFrame, WorstFrames, answer_drift
 
@@ -19,6 +20,7 @@ class TallyOptions:
         slice_keys: Features whose values name slices.
         max_failed_frames: How many frames may fail; with 0 the first failure ends the replay with its own error.
         worst_frames: How many of the worst frames are kept with their tensors.
+        sampling: Which frames the expensive legs see; the outputs are compared for every frame.
 
     Raises:
         SpecError: A number is negative.
@@ -27,6 +29,7 @@ class TallyOptions:
     slice_keys: tuple[str, ...] = ()
     max_failed_frames: int = 0
     worst_frames: int = 5
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
         for name in ("max_failed_frames", "worst_frames"):
@@ -45,6 +48,7 @@ class Tally:
 
     def __init__(self, replayer: Replayer, functions: UserFunctions, options: TallyOptions) -> None:
         self._replayer = replayer
+        self._replayer.sampling = options.sampling
         self._functions = functions
         self._options = options
         self.statistics = ReplayStatistics()

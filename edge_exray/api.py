@@ -3,9 +3,10 @@
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from edge_exray import errors
 from edge_exray.conversion.converter import convert
 from edge_exray.diagnosis.evidence import gather
 from edge_exray.diagnosis.report import Report
@@ -16,6 +17,7 @@ from edge_exray.frames.functions import UserFunctions, load_functions
 from edge_exray.profiling.profile import profile
 from edge_exray.replay.replay import Stream, replay
 from edge_exray.replay.replayer import ModelPaths
+from edge_exray.replay.sampling import sample
 from edge_exray.replay.tally import TallyOptions
 
 __all__ = ["profile", "validate"]
@@ -33,6 +35,8 @@ def validate(
     slice_keys: Sequence[str] = (),
     max_failed_frames: int = 0,
     worst_frames: int = 5,
+    layer_frames: int = 0,
+    kernel_frames: int = 0,
     float_edge: str | os.PathLike[str] | None = None,
     kernels: dict[str, Any] | None = None,
     progress: Callable[[Stream], Stream] = iter,
@@ -52,6 +56,10 @@ def validate(
         max_failed_frames: How many frames may fail (undecodable, a function raises, a shape does not fit) before the
             validation ends with an error; with 0 the first one ends it.
         worst_frames: How many of the frames with the most different answers are kept with their tensors.
+        layer_frames: How many frames the layers are compared on, chosen by their ids; 0 takes all. The outputs are
+            compared for every frame.
+        kernel_frames: How many frames each op is also run on by built-in and reference kernels, chosen likewise; 0
+            takes none.
         float_edge: The same conversion as `edge` without quantisation; None makes it.
         kernels: A document of `schemas/kernel_profile.schema.json` to show in the report.
         progress: Wraps the examples, for example with a progress bar.
@@ -63,15 +71,24 @@ def validate(
         ExrayError: Models, examples or functions are missing or do not fit each other.
     """
     functions = module if isinstance(module, UserFunctions) else load_functions(module)
-    options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames)
-    stream = try_examples(os.fspath(examples)) if isinstance(examples, str | os.PathLike) else examples
+
+    def read() -> Stream:
+        return try_examples(os.fspath(examples)) if isinstance(examples, str | os.PathLike) else examples
+
+    if (layer_frames or kernel_frames) and isinstance(examples, Iterator):
+        raise errors.DataError(
+            "layer_frames and kernel_frames need to know all frames before the first is replayed: give the examples as "
+            "a path or a list, which can be read twice"
+        )
+    sampling = sample(read, functions, layer_frames, kernel_frames)
+    options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames, sampling)
     with tempfile.TemporaryDirectory(prefix="exray-validate-") as scratch:
         if float_edge is None:
             float_edge = os.path.join(scratch, "float_edge.tflite")
             convert(cloud, float_edge, quantization="none", signature=signature)
         paths = ModelPaths(os.fspath(cloud), os.fspath(float_edge), os.fspath(edge), signature)
         directory = pathlib.Path(out or scratch)
-        stored = replay(paths, stream, directory / "replay", functions=functions, options=options, progress=progress)
+        stored = replay(paths, read(), directory / "replay", functions=functions, options=options, progress=progress)
         report = diagnose(gather(stored, spec or ValidationSpec()), kernels=kernels)
         if out is not None:
             from edge_exray.reporting.writer import write_report

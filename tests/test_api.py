@@ -280,3 +280,79 @@ def test_a_corrupt_edge_model_is_named(validate, edge_models, tmp_path):
     edge.write_bytes(b"PK\x03\x04 a zip file")
     with pytest.raises(errors.ModelError, match=r"not a .tflite file"):
         validate(edge)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content, layer: tampering.scale_weights(content, layer, 1 / 3),
+        lambda content, layer: tampering.shift_bias(content, layer, 0.25),
+        lambda content, layer: tampering.scale_filter_step(content, layer, 2.0),
+        lambda content, layer: tampering.scale_output_step(content, layer, 0.25),
+        lambda content, layer: tampering.shift_zero_point(content, layer, 100),
+    ],
+)
+@pytest.mark.parametrize("layer", [0, 2])
+def test_the_first_op_that_is_wrong_by_itself_is_the_suspect(validate, edge_models, tmp_path, damage, layer):
+    edge = tmp_path / "edge.tflite"
+    edge.write_bytes(damage(pathlib.Path(edge_models["int8"]).read_bytes(), layer))
+    report = validate(edge)
+    assert check(report, "own_error").verdict is Verdict.FAILED
+    assert check(report, "own_error").evidence["layer"] == layer
+    found = next(la for la in report.layers if la["index"] == layer)["own_error"]
+    assert found["ratio"] > 6
+    assert found["inherited_nrmse"] < found["nrmse"]
+
+
+def test_inherited_error_is_told_from_own_error(validate, edge_models, tmp_path):
+    edge = tmp_path / "edge.tflite"
+    edge.write_bytes(tampering.scale_weights(pathlib.Path(edge_models["int8"]).read_bytes(), 1, 3.0))
+    layers = {layer["index"]: layer["own_error"] for layer in validate(edge).layers}
+    assert layers[1]["nrmse"] > 10 * layers[1]["inherited_nrmse"]
+    assert layers[2]["inherited_nrmse"] > 10 * layers[2]["nrmse"]
+
+
+def test_a_reference_kernel_that_aborts_is_a_finding_and_no_failure(validate, edge_models, tmp_path):
+    edge = tmp_path / "edge.tflite"
+    edge.write_bytes(tampering.set_softmax_beta(pathlib.Path(edge_models["int8"]).read_bytes(), 5, 1e-9))
+    report = validate(edge, kernel_frames=2)
+    found = check(report, "kernel_drift")
+    assert found.verdict is Verdict.PASSED
+    assert "eference kernels died at op 5 SOFTMAX" in found.message
+    # All other legs are whole, and name what this does to the answers.
+    assert check(report, "own_error").evidence["layer"] == 5
+    assert report.legs["quantization"]["ran"]
+    healthy = validate(kernel_frames=2)
+    assert healthy
+    assert check(healthy, "kernel_drift").evidence["died"] == []
+
+
+def test_layers_are_compared_on_some_frames_and_outputs_on_all(validate, tmp_path):
+    report = validate(layer_frames=10, kernel_frames=2, out=tmp_path / "out")
+    assert report
+    assert report.frames["count"] == 60
+    assert report.frames["layer_frames"] == 10
+    summary = json.loads((tmp_path / "out" / "replay" / "replay.json").read_text())
+    seen = {"conversion": 60, "quantization": 60, "preprocessing": 60, "layers": 10, "own_error": 10}
+    assert summary["leg_frames"] == seen | {"instrumentation": 10, "kernel": 2}
+
+
+def test_sampling_needs_examples_that_can_be_read_twice(validate, frames):
+    with pytest.raises(errors.DataError, match="read twice"):
+        validate(examples=iter(frames), layer_frames=10)
+
+
+def test_layers_that_change_when_they_are_kept_readable_are_told(validate, monkeypatch):
+    from edge_exray.models.tflite import EdgeModel
+
+    assert check(validate(), "instrumentation").verdict is Verdict.PASSED
+    infer = EdgeModel.infer
+
+    def differs(model, feed):
+        outputs = infer(model, feed)
+        return {name: value[..., ::-1] for name, value in outputs.items()} if model._preserves else outputs
+
+    monkeypatch.setattr(EdgeModel, "infer", differs)
+    found = check(validate(), "instrumentation")
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "does not hold for the model as it ships" in found.message

@@ -10,6 +10,7 @@ from tfx.types import component_spec, standard_artifacts
 from edge_exray.components import artifacts, user_modules
 from edge_exray.components.edge_replay import executor
 from edge_exray.components.types import EdgeReplayResult
+from edge_exray.replay import sampling
 from edge_exray.replay.tally import TallyOptions
 from edge_exray.version import __version__
 
@@ -32,6 +33,8 @@ class EdgeReplaySpec(component_spec.ComponentSpec):
         "slice_keys": component_spec.ExecutionParameter(type=str),
         "max_failed_frames": component_spec.ExecutionParameter(type=int),
         "worst_frames": component_spec.ExecutionParameter(type=int),
+        "layer_frames": component_spec.ExecutionParameter(type=int),
+        "kernel_frames": component_spec.ExecutionParameter(type=int),
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
         "module_path": component_spec.ExecutionParameter(type=str, optional=True),
         "library_version": component_spec.ExecutionParameter(type=str),
@@ -70,6 +73,10 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
         max_failed_frames: How many frames may fail, as their record cannot be decoded, a function of the module raises
             or a shape does not fit. They are counted and named in the report; one more, and the component fails.
         worst_frames: How many of the frames with the most different answers are kept with all their tensors.
+        layer_frames: How many frames the layers are compared on, chosen by their ids, which is the same choice however
+            many workers there are; 0 takes all. The outputs are compared for every frame.
+        kernel_frames: How many frames each op of the edge model is also run on by built-in and reference kernels, in a
+            child process of each worker, chosen likewise; 0 takes none.
         module_file: Python file with any of `reference_inputs_fn` (what training fed), `edge_inputs_fn` (what the
             app feeds), `label_fn` and `frame_id_fn`; each takes one example, a mapping of feature name to array.
             Default: the features that are named like the inputs, and the feature `label`.
@@ -93,10 +100,13 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
         slice_keys: Sequence[str] = (),
         max_failed_frames: int = 0,
         worst_frames: int = 5,
+        layer_frames: int = 0,
+        kernel_frames: int = 0,
         module_file: str | None = None,
         module_path: str | None = None,
     ) -> None:
         user_modules.require_one("EdgeReplay", module_file, module_path)
+        sampling.require_counts(layer_frames, kernel_frames)
         options = TallyOptions(max_failed_frames=max_failed_frames, worst_frames=worst_frames)
         super().__init__(
             spec=EdgeReplaySpec(
@@ -109,6 +119,8 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
                 slice_keys=artifacts.names_json("EdgeReplay", "slice_keys", slice_keys),
                 max_failed_frames=options.max_failed_frames,
                 worst_frames=options.worst_frames,
+                layer_frames=layer_frames,
+                kernel_frames=kernel_frames,
                 module_file=module_file,
                 module_path=module_path,
                 # Part of the cache key, which knows nothing of the executor's code.

@@ -16,6 +16,7 @@ from edge_exray.frames.examples import read_records, try_tfrecords
 from edge_exray.frames.functions import load_functions
 from edge_exray.replay import replay, result
 from edge_exray.replay.replayer import ModelPaths
+from edge_exray.replay.sampling import sample
 from edge_exray.replay.tally import TallyOptions
 
 
@@ -66,14 +67,22 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             if next(read_records(split_files), None) is None:
                 raise errors.DataError(f"split {split!r} of the examples is empty: there is nothing to replay")
         all_files = [file for split_files in files.values() for file in split_files]
+        functions = load_functions(module)
+        sampling = sample(
+            lambda: try_tfrecords(all_files),
+            functions,
+            exec_properties["layer_frames"],
+            exec_properties["kernel_frames"],
+        )
         options = TallyOptions(
             tuple(artifacts.name_list(exec_properties, "slice_keys")),
             exec_properties["max_failed_frames"],
             exec_properties["worst_frames"],
+            sampling,
         )
         shared_replayer = beam_replay.SharedReplayer(paths)
         replayer = shared_replayer.acquire()
-        frames = replay.head_frames(replayer, load_functions(module), try_tfrecords(all_files), options)
+        frames = replay.head_frames(replayer, functions, try_tfrecords(all_files), options)
         alignment = replayer.align(frames)
         with beam_replay.fresh(directory), self._make_beam_pipeline() as pipeline:
             _ = (
@@ -83,7 +92,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
         failures = beam_replay.take_failures(directory, options)
         # Last, because a directory without it is no result.
-        result.write_head(directory, replay.summary(paths, replayer, failures), alignment)
+        replayer.sampling = sampling
+        statistics = result.ReplayResult(directory).statistics
+        result.write_head(directory, replay.summary(paths, replayer, failures, statistics), alignment)
 
 
 def _model_paths(

@@ -45,6 +45,12 @@ def validate(
     worst_frames: Annotated[
         int, typer.Option(min=0, help="Frames with the most different answers that are kept and shown.")
     ] = 5,
+    layer_frames: Annotated[
+        int, typer.Option(min=0, help="Frames whose layers are compared, chosen by their ids; 0: all.")
+    ] = 0,
+    kernel_frames: Annotated[
+        int, typer.Option(min=0, help="Frames whose ops also run on built-in and reference kernels; 0: none.")
+    ] = 0,
     time_kernels: Annotated[
         bool, typer.Option("--profile", help="Also time every op on this machine, for the report.")
     ] = False,
@@ -72,6 +78,8 @@ def validate(
             slice_keys=slice_key or (),
             max_failed_frames=max_failed_frames,
             worst_frames=worst_frames,
+            layer_frames=layer_frames,
+            kernel_frames=kernel_frames,
             float_edge=float_edge,
             kernels=kernels,
             progress=track,

@@ -48,6 +48,7 @@ def diagnose(
         frames={
             "count": agreement.frames,
             "labelled": agreement.labelled,
+            "layer_frames": replay.summary["leg_frames"].get("layers", 0),
             "failed": replay.failures.failed,
             "repeated_ids": evidence.repeated_ids,
         },

@@ -85,6 +85,14 @@ class UserFunctions:
             edge = self._inputs("edge_inputs_fn", example, edge_specs) if self.edge_inputs_fn else reference
             return Frame(frame_id, reference, edge, self._label(example), _slices(example, slice_keys))
 
+    def frame_id(self, example: examples.Example) -> str:
+        """Returns the stable id of the frame of an example.
+
+        Raises:
+            ModuleError: `frame_id_fn` failed or returned something else than an id.
+        """
+        return self._frame_id(example)
+
     def calibration_inputs(self, example: examples.Example, specs: Mapping[str, TensorSpec]) -> Inputs:
         """Returns the inputs with batch axis that the converter's calibration is fed, see `frame`."""
         name = "calibration_inputs_fn" if self.calibration_inputs_fn else "reference_inputs_fn"

@@ -14,13 +14,10 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.drift.statistics import DriftStatistics
-from edge_exray.drift.values import Values
 from edge_exray.models import isolation
 from edge_exray.models.alignment import Alignment, Layer
 from edge_exray.models.graph import Graph
 from edge_exray.models.tflite import EdgeModel
-
-KIND = "own"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,21 +87,8 @@ class OwnError:
             for layer in live
             if layer.float_tensor is None
         }
-        self._compared = {
-            layer.index: (layer.float_tensor, layer.tensor + grafted.offset, layer.spec)
-            for layer in live
-            if layer.float_tensor is not None
-        }
-
-    def values(self, index: int) -> Values | None:
-        """Returns what an op made of the frame that `model` ran last, from the float model's inputs; None when absent.
-
-        It is a view: drop it before `model` runs again.
-        """
-        if index not in self._compared:
-            return None
-        _, own, spec = self._compared[index]
-        return Values(self.model.tensor(own), spec)
+        self.tensors = {layer.index: layer.tensor + grafted.offset for layer in live if layer.float_tensor is not None}
+        self._references = {layer.index: layer.float_tensor for layer in live if layer.float_tensor is not None}
 
     def rounding(self, feeds: Sequence[Mapping[str, np.ndarray]]) -> dict[int, float]:
         """Measures what the mere rounding of its inputs does to the output of each op.
@@ -119,12 +103,11 @@ class OwnError:
         """
         rounded = isolation.round_inputs(*self._sources)
         model = self._open(rounded.content)
-        references = {index: reference for index, (reference, _, _) in self._compared.items()}
-        drifts = {index: DriftStatistics() for index in rounded.outputs if index in references}
+        drifts = {index: DriftStatistics() for index in rounded.outputs if index in self._references}
         for feed in feeds:
             model.infer(feed)
             for index, drift in drifts.items():
-                drift.update(model.tensor(references[index]), model.tensor(rounded.outputs[index]))
+                drift.update(model.tensor(self._references[index]), model.tensor(rounded.outputs[index]))
         return {index: drift.rmse for index, drift in drifts.items()}
 
     def _open(self, content: bytes) -> EdgeModel:

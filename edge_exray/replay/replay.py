@@ -4,6 +4,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from edge_exray import errors
 from edge_exray.frames.examples import Example
@@ -11,6 +12,7 @@ from edge_exray.frames.functions import Frame, UserFunctions
 from edge_exray.replay import result
 from edge_exray.replay.failures import FrameFailures
 from edge_exray.replay.replayer import ALIGNMENT_FRAMES, ModelPaths, Prediction, Replayer, describe_models
+from edge_exray.replay.statistics import ReplayStatistics
 from edge_exray.replay.tally import Tally, TallyOptions
 
 Stream = Iterable[Example | errors.DataError]
@@ -56,8 +58,11 @@ def replay(
             if prediction is not None:
                 yield prediction
 
-    head = functools.partial(summary, paths, replayer, tally.failures)
-    return result.write(out, head, alignment, tally, predictions())
+    head = functools.partial(summary, paths, replayer, tally.failures, tally.statistics)
+    try:
+        return result.write(out, head, alignment, tally, predictions())
+    finally:
+        replayer.kernels.close()
 
 
 def head_frames(
@@ -103,8 +108,10 @@ def head_frames(
     return frames
 
 
-def summary(paths: ModelPaths, replayer: Replayer, failures: FrameFailures) -> dict:
-    """Returns the content of `replay.json` for these models."""
+def summary(
+    paths: ModelPaths, replayer: Replayer, failures: FrameFailures, statistics: ReplayStatistics
+) -> dict[str, Any]:
+    """Returns the content of `replay.json` for these models, once all frames have run."""
     quantization = "float edge model against edge model on the reference inputs"
     if not replayer.is_quantized:
         quantization = "not run: the edge model is its own float twin, nothing was quantised"
@@ -116,7 +123,7 @@ def summary(paths: ModelPaths, replayer: Replayer, failures: FrameFailures) -> d
     }
     outputs = {name: list(spec.shape) for name, spec in replayer.cloud.outputs.items()}
     document = result.summarize(describe_models(paths, replayer), outputs, replayer.input_ranges(), legs, failures)
-    return document | {"own_error": replayer.own_error.to_dict()}
+    return document | {"own_error": replayer.own_error.to_dict(), "leg_frames": statistics.frames()}
 
 
 def _kernel_note(replayer: Replayer) -> str:

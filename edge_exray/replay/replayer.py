@@ -16,7 +16,6 @@ from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.replay.kernel_leg import KernelLeg
-from edge_exray.replay.own_error import KIND as OWN_ERROR
 from edge_exray.replay.own_error import OwnError, OwnErrorSummary
 from edge_exray.replay.sampling import Sampling
 from edge_exray.replay.statistics import ALL_FRAMES, Key, ReplayStatistics
@@ -198,9 +197,9 @@ class Replayer:
             if self.is_quantized:
                 edge_values = Values(self.edge.tensor(layer.tensor), layer.spec)
                 statistics.compare("quantization", slices, "layer", item, float_values, edge_values)
-            own_values = self._own.values(layer.index) if self._own else None
-            if own_values:
-                statistics.compare("quantization", slices, OWN_ERROR, item, float_values, own_values)
+            if self._own and layer.index in self._own.tensors:
+                own_values = Values(float_edge.tensor(self._own.tensors[layer.index]), layer.spec)
+                statistics.compare("quantization", slices, "own", item, float_values, own_values)
             if layer.cloud_tensor:
                 cloud = Values(cloud_values[layer.cloud_tensor])
                 statistics.compare("conversion", slices, "layer", item, cloud, float_values)

@@ -1,9 +1,14 @@
 """Which frames the expensive legs see: chosen by their ids alone, so that every split over workers chooses the same."""
 
+import contextlib
 import dataclasses
 import hashlib
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+
+from edge_exray import errors
+from edge_exray.frames.examples import Example
+from edge_exray.frames.functions import UserFunctions
 
 EVERY = 1 << 64
 """The bound that takes every frame."""
@@ -28,6 +33,48 @@ class Sampling:
     def takes_kernels(self, frame_id: str) -> bool:
         """Returns whether the kernel leg sees a frame."""
         return self.kernels > 0 and digest(frame_id) < self.kernels
+
+
+def require_counts(layer_frames: int, kernel_frames: int) -> None:
+    """Refuses numbers that `choose` cannot take.
+
+    Raises:
+        SpecError: A number is negative.
+    """
+    for name, count in (("layer_frames", layer_frames), ("kernel_frames", kernel_frames)):
+        if count < 0:
+            raise errors.SpecError(f"{name} must be 0 or more, is {count}")
+
+
+def sample(
+    read: Callable[[], Iterable[Example | errors.DataError]],
+    functions: UserFunctions,
+    layer_frames: int,
+    kernel_frames: int,
+) -> Sampling:
+    """Reads all examples for their ids, and returns the sampling that takes a number of their frames; see `choose`.
+
+    Args:
+        read: Returns the examples from the first one on; only called when a number is not 0.
+        functions: The user's functions, which make the ids.
+        layer_frames, kernel_frames: See `choose`.
+
+    Raises:
+        SpecError: A number is negative.
+    """
+    require_counts(layer_frames, kernel_frames)
+    if not layer_frames and not kernel_frames:
+        return Sampling()
+    return choose(_frame_ids(read(), functions), layer_frames, kernel_frames)
+
+
+def _frame_ids(examples: Iterable[Example | errors.DataError], functions: UserFunctions) -> Iterator[str]:
+    for example in examples:
+        if isinstance(example, errors.DataError):
+            continue
+        # What fails here fails again when the frame is replayed, and is counted there.
+        with contextlib.suppress(errors.ModuleError):
+            yield functions.frame_id(example)
 
 
 def digest(frame_id: str) -> int:

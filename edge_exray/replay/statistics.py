@@ -71,6 +71,16 @@ class ReplayStatistics:
         for key, statistic in other.by_key.items():
             self.at(key).merge(statistic)
 
+    def frames(self) -> dict[str, int]:
+        """Returns how many frames each leg saw; of `"layers"` and `"own_error"`, those whose layers were compared."""
+        seen: dict[str, int] = {}
+        for key, statistic in self.by_key.items():
+            if key.slice != ALL_FRAMES:
+                continue
+            name = {"layer": "layers", "own": "own_error"}.get(key.kind, key.leg)
+            seen[name] = max(seen.get(name, 0), statistic.frames)
+        return seen
+
 
 def to_line(key: Key, statistic: Statistic) -> str:
     """Returns one line of JSON; infinite extremes of an empty statistic are null."""

@@ -106,13 +106,12 @@ def _count(
         cloud=len(claimed),
         right_cloud=sum(
             all(
-                _equal(f[la.float_tensor], c[str(la.cloud_tensor)])
-                for f, c in zip(float_values, cloud_values, strict=True)
+                _equal(ours[layer.float_tensor], theirs[layer.cloud_tensor])
+                for ours, theirs in zip(float_values, cloud_values, strict=True)
             )
-            for la in claimed
+            for layer in claimed
         ),
-        accounted=sum(la.status in (Status.VERIFIED, Status.INTERNAL) for la in alignment.layers)
-        / len(alignment.layers),
+        coverage=alignment.counts()["coverage"],
         evidence=alignment.summary()["evidence"],
         seconds=seconds,
     )

@@ -97,14 +97,15 @@ class _Originals:
     """The constants of the cloud graph, found by their values in any order of the axes."""
 
     def __init__(self, values: Mapping[str, np.ndarray]) -> None:
-        self._by_size: dict[int, list[tuple[str, np.ndarray]]] = collections.defaultdict(list)
+        self._by_extent: dict[tuple[int, float, float], list[tuple[str, np.ndarray]]] = collections.defaultdict(list)
         for name, value in values.items():
-            self._by_size[value.size].append((name, np.squeeze(value).astype(np.float32)))
+            original = np.squeeze(value).astype(np.float32)
+            self._by_extent[_extent(original)].append((name, original))
 
     def find(self, value: np.ndarray) -> str | None:
         """Returns the name of a constant that holds these values."""
         wanted = np.squeeze(value).astype(np.float32)
-        for name, original in self._by_size.get(wanted.size, ()):
+        for name, original in self._by_extent.get(_extent(wanted), ()):
             # Weights of depthwise and grouped layers also merge axes; the order of the values stays then.
             if np.array_equal(original.ravel(), wanted.ravel()) or any(
                 original.transpose(axes).shape == wanted.shape and np.array_equal(original.transpose(axes), wanted)
@@ -112,6 +113,11 @@ class _Originals:
             ):
                 return name
         return None
+
+
+def _extent(values: np.ndarray) -> tuple[int, float, float]:
+    """Returns what the order of the axes does not change: size, smallest and largest value."""
+    return values.size, float(values.min(initial=0.0)), float(values.max(initial=0.0))
 
 
 def _twin(op: Op, edge: Graph, float_edge: Graph, twins: Mapping[int, int]) -> Op | None:

@@ -153,6 +153,56 @@ def save_two_input_net(path: str | os.PathLike[str]) -> str:
     return _save(net, path, dense=net.dense)
 
 
+def save_recurrent_net(path: str | os.PathLike[str]) -> str:
+    """A loop that stays one op when it is converted.
+
+    Signature `dense`, "x" float32 [1, 4] to "y" float32 [1, 4]: three steps of x = tanh(x W + b).
+    """
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+
+    class RecurrentNet(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.recurrent = tf.Variable(rng.normal(size=(4, 4)).astype(np.float32))
+            self.bias = tf.Variable(rng.normal(size=4).astype(np.float32))
+
+        @tf.function(input_signature=[tf.TensorSpec([1, 4], tf.float32, name="x")])
+        def dense(self, x):
+            def step(i, x):
+                return i + 1, tf.tanh(tf.matmul(x, self.recurrent) + self.bias)
+
+            return {"y": tf.while_loop(lambda i, x: i < 3, step, (0, x))[1]}
+
+    net = RecurrentNet()
+    return _save(net, path, dense=net.dense)
+
+
+def save_difference_net(path: str | os.PathLike[str], *, symmetric: bool = False) -> str:
+    """Inputs and outputs that only values tell apart.
+
+    Signature `dense`: "plus" and "minus" float32 [None, 6] to "large" and "small" float32 [None, 6], which are 3 plus -
+    minus and tanh(plus - 3 minus); symmetric ones are both plus + minus.
+    """
+    import tensorflow as tf
+
+    class DifferenceNet(tf.Module):
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, 6], tf.float32, name="plus"),
+                tf.TensorSpec([None, 6], tf.float32, name="minus"),
+            ]
+        )
+        def dense(self, plus, minus):
+            if symmetric:
+                return {"large": plus + minus, "small": tf.maximum(plus + minus, minus + plus)}
+            return {"large": 3 * plus - minus, "small": tf.tanh(plus - 3 * minus)}
+
+    net = DifferenceNet()
+    return _save(net, path, dense=net.dense)
+
+
 def save_lowercase_net(path: str | os.PathLike[str]) -> str:
     """Signature `dense`, "text" string [None] to "lower": an op that TFLite does not have."""
     import tensorflow as tf

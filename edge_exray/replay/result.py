@@ -33,9 +33,9 @@ FRAME_ID, LABEL = "frame_id", "label"
 class ReplayResult:
     """A replay that was stored in a directory.
 
-    The directory holds `replay.json` (models, interface, environment), `alignment.json`, `layers/` (one line of
-    JSON for each statistic), `predictions/` (TFRecords of tf.Examples, which TFMA reads) and `frames/` (drift of
-    the outputs, one line a frame).
+    The directory holds `replay.json` (models, interface, environment), `alignment.json` (pairs of layers with their
+    evidence, constants with their references), `layers/` (one line of JSON for each statistic), `predictions/`
+    (TFRecords of tf.Examples, which TFMA reads) and `frames/` (drift of the outputs, one line a frame).
     """
 
     directory: pathlib.Path

@@ -41,9 +41,10 @@ _ROLES = ("reference", "app", "cloud", "edge")
 class ReplayResult:
     """A replay that was stored in a directory.
 
-    The directory holds `replay.json` (models, interface, failed frames, environment), `alignment.json`, `layers/`
-    (one line of JSON for each statistic), `predictions/` (TFRecords of tf.Examples, which TFMA reads), `frames/`
-    (drift of the outputs, one line a frame) and `worst_frames/` (TFRecords with all tensors of the worst ones).
+    The directory holds `replay.json` (models, interface, failed frames, environment), `alignment.json` (pairs of layers
+    with their evidence, constants with their references), `layers/` (one line of JSON for each statistic),
+    `predictions/` (TFRecords of tf.Examples, which TFMA reads), `frames/` (drift of the outputs, one line a frame) and
+    `worst_frames/` (TFRecords with all tensors of the worst ones).
     """
 
     directory: pathlib.Path

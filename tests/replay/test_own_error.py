@@ -85,7 +85,7 @@ def test_every_mode_has_an_own_error_for_every_op(made, feeds, mode):
 
 
 def test_rounding_of_the_inputs_is_near_what_a_healthy_op_errs(made, feeds):
-    own, float_edge, _, alignment = made()
+    own, _float_edge, _, alignment = made()
     rounding = own.rounding(feeds)
     for layer in alignment.layers:
         values = np.concatenate([_after(own, feed, layer.float_tensor) for feed in feeds])

@@ -1,6 +1,7 @@
 """Descriptions of tensors, and affine quantisation."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -76,6 +77,11 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: np.dtype
     quantization: Quantization | None = None
+
+    @property
+    def elements(self) -> int:
+        """Number of values of one frame: an unknown dimension counts as one."""
+        return math.prod(max(size, 1) for size in self.shape)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Returns whether an array of that shape can be the value of the tensor."""

@@ -1,0 +1,133 @@
+"""Static checks of ops, shapes and names."""
+
+import collections
+from collections.abc import Iterator
+
+from edge_exray.linting.findings import FEW, Finding, Severity, at
+from edge_exray.models.graph import Graph, Op
+
+# What XNNPACK takes over in LiteRT 2.x by default (delegates/xnnpack in its sources, and what its delegate was seen to
+# take); all others run on built-in kernels, on one thread, and split the graph that it has.
+_INT8_OPS = set(
+    """ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE ELU EXPAND_DIMS
+    FULLY_CONNECTED LEAKY_RELU LOGISTIC MAX_POOL_2D MEAN MUL PAD QUANTIZE RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 RESHAPE
+    RESIZE_BILINEAR SLICE SPACE_TO_DEPTH SPLIT STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV""".split()
+)
+_FLOAT_OPS = _INT8_OPS | set(
+    """ABS BATCH_MATMUL CEIL COS DIV EXP FLOOR GELU HARD_SWISH LOG MAXIMUM MINIMUM NEG POW PRELU REDUCE_MAX REDUCE_MIN
+    ROUND RSQRT SIN SOFTMAX SQRT SQUARE SQUARED_DIFFERENCE""".split()
+)
+_ACCELERATED = {"FLOAT32": _FLOAT_OPS, "INT8": _INT8_OPS, "UINT8": _INT8_OPS}
+_HYBRID = {"CONV_2D", "FULLY_CONNECTED"}
+# They only move or look up values, or run other graphs.
+_MOVES = set(
+    """BROADCAST_TO EMBEDDING_LOOKUP FILL GATHER GATHER_ND IF PACK PADV2 REVERSE_V2 SPLIT_V SQUEEZE TILE UNPACK WHILE
+    CALL_ONCE CAST SELECT SELECT_V2 ZEROS_LIKE""".split()
+)
+# Custom ops that every LiteRT interpreter has.
+_RUNTIME_OPS = {"TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram"}
+_FLEX = "Flex"
+
+
+def unaccelerated_ops(graph: Graph) -> Iterator[Finding]:
+    """Ops with much to compute that production kernels leave to the built-in ones; one finding for each kind."""
+    kinds: dict[tuple[str, str], list[Op]] = collections.defaultdict(list)
+    for op in graph.ops:
+        if op.is_custom or op.name in _MOVES or not op.outputs or graph.is_folded(op):
+            continue
+        output = graph.tensors[op.outputs[0]]
+        weights = graph.tensors[op.inputs[1]] if len(op.inputs) > 1 and op.inputs[1] >= 0 else output
+        is_hybrid = output.type == "FLOAT32" and weights.type == "INT8" and weights.is_constant
+        taken = _HYBRID if is_hybrid else _ACCELERATED.get(output.type, set())
+        if output.type in (*_ACCELERATED, "INT16") and output.spec.elements >= FEW and op.name not in taken:
+            kinds[op.name, f"{output.type} with INT8 weights" if is_hybrid else output.type].append(op)
+    for (name, kind), ops in kinds.items():
+        yield at(
+            graph,
+            ops[0],
+            ops[0].outputs[0],
+            "unaccelerated_op",
+            Severity.NOTE,
+            value=f"{len(ops)} times {name} in {kind}",
+            why="XNNPACK does not take it: it runs on a slower kernel and splits the graph around it",
+            fix="time it on the device (`exray profile`); use another activation or type if its share is large",
+        )
+
+
+def foreign_ops(graph: Graph) -> Iterator[Finding]:
+    """Ops that a plain LiteRT interpreter does not have."""
+    kinds: dict[str, list[Op]] = collections.defaultdict(list)
+    for op in graph.ops:
+        if op.is_custom and op.name not in _RUNTIME_OPS:
+            kinds[op.name].append(op)
+    for name, ops in kinds.items():
+        is_flex = name.startswith(_FLEX)
+        tensor = (ops[0].outputs or ops[0].inputs)[0]
+        yield at(
+            graph,
+            ops[0],
+            tensor,
+            "flex_op" if is_flex else "custom_op",
+            Severity.ERROR,
+            value=f"{len(ops)} times {name}",
+            why="the file does not load without "
+            + ("the Flex delegate, which adds TensorFlow to the app" if is_flex else "the app registering this op"),
+            fix="write it with TFLite ops or move it to the preprocessing, "
+            + ("or ship the Flex delegate" if is_flex else "or link the op into the app")
+            + " and list it as expected",
+        )
+
+
+def dynamic_shapes(graph: Graph) -> Iterator[Finding]:
+    """Dimensions beside the batch that are known only at run time."""
+    inputs = [t for t in graph.inputs if -1 in graph.tensors[t].spec.shape[1:]]
+    computed = [
+        (op, t)
+        for op in graph.ops
+        for t in op.outputs
+        if -1 in graph.tensors[t].spec.shape[1:] and not graph.tensors[t].is_constant
+    ]
+    places = [(op, t) for t in inputs for op in graph.ops if t in op.inputs][:1] or computed[:1]
+    for op, tensor in places:
+        shape = list(graph.tensors[tensor].spec.shape)
+        yield at(
+            graph,
+            op,
+            tensor,
+            "dynamic_shape",
+            Severity.WARNING,
+            value=f"{'input ' if inputs else ''}shape {shape}, {len(computed)} tensors after it",
+            why="delegates leave ops with unknown shapes alone, memory is planned anew on every run, and the app must "
+            "resize the input",
+            fix="fix the shape in the signature (tf.TensorSpec) or before the conversion",
+        )
+
+
+def interface(graph: Graph) -> Iterator[Finding]:
+    """Inputs and outputs that an app can only tell apart by their position; for the first graph of a file."""
+    fix = "convert from a signature whose inputs and outputs are named"
+    if not graph.signatures:
+        yield Finding(
+            "missing_signature",
+            Severity.WARNING,
+            None,
+            "",
+            "",
+            f"no signature, {len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
+            "an app reaches them by position, which another conversion may change without a word",
+            fix,
+        )
+    for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+        names = [graph.tensors[t].spec.name for t in tensors]
+        unclear = sorted({name for name in names if not name or names.count(name) > 1})
+        if unclear and not graph.signatures:
+            yield Finding(
+                "missing_name",
+                Severity.WARNING,
+                None,
+                "",
+                unclear[0],
+                f"{kind}s without a name of their own: {names}",
+                "nothing tells them apart but their position",
+                fix,
+            )

@@ -13,6 +13,7 @@ from edge_exray.version import __version__
 _LAZY = {
     "validate": "edge_exray.api",
     "profile": "edge_exray.profiling.profile",
+    "lint": "edge_exray.conversion.linter",
     "convert": "edge_exray.conversion.converter",
     "Report": "edge_exray.diagnosis.report",
     "ValidationSpec": "edge_exray.diagnosis.spec",

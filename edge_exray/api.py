@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_exray import errors
 from edge_exray.conversion.converter import convert
+from edge_exray.conversion.linter import lint
 from edge_exray.diagnosis.evidence import gather
 from edge_exray.diagnosis.report import Report
 from edge_exray.diagnosis.spec import ValidationSpec
@@ -20,7 +21,7 @@ from edge_exray.replay.replayer import ModelPaths
 from edge_exray.replay.sampling import sample
 from edge_exray.replay.tally import TallyOptions
 
-__all__ = ["profile", "validate"]
+__all__ = ["lint", "profile", "validate"]
 
 
 def validate(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_exray import errors
-from edge_exray.cli import profile, validate
+from edge_exray.cli import lint, profile, validate
 from edge_exray.version import __version__
 
 STATUS_ERROR = 1
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(validate.validate)
 app.command()(profile.profile)
+app.command()(lint.lint)
 
 
 def _print_version(wanted: bool) -> None:

@@ -17,8 +17,8 @@ FEW = 1024
 class Severity(str, enum.Enum):
     """How grave a finding is.
 
-    `ERROR`: answers are wrong, or the file does not load. `WARNING`: answers are likely to suffer. `NOTE`: it only costs
-    time.
+    `ERROR`: answers are wrong, or the file does not load. `WARNING`: answers are likely to suffer. `NOTE`: it costs
+    little but time.
     """
 
     ERROR = "error"

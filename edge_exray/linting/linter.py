@@ -71,9 +71,7 @@ def read_model(path: str | os.PathLike[str]) -> Graph:
     except OSError as e:
         raise errors.ModelError(f"cannot read the edge model {os.fspath(path)}: {e.strerror}") from e
     if content[4:8] != b"TFL3":
-        raise errors.ModelError(
-            f"{os.fspath(path)} is not a .tflite file: it lacks the identifier TFL3; convert it first"
-        )
+        raise errors.ModelError(f"{os.fspath(path)} is no .tflite file: it lacks the identifier TFL3; convert it first")
     try:
         # Verifies the flatbuffer; kernels are looked for only when tensors are allocated.
         Interpreter(model_content=content)

@@ -95,7 +95,7 @@ def saturated_bias(graph: Graph) -> Iterator[Finding]:
                 Severity.ERROR,
                 value=f"{saturated} of {stored.size} values at the limit of int32, {_INT32_MAX}",
                 why="the real bias did not fit: the channel answers with another constant, and the sum overflows",
-                fix="look for a near-zero scale of the input or the weights of this layer; calibrate on real frames, or "
+                fix="look for a near-zero scale of the input or the weights here; calibrate on real frames, or "
                 "keep the layer in float",
             )
 
@@ -116,7 +116,7 @@ def per_tensor_weights(graph: Graph) -> Iterator[Finding]:
                 stored,
                 "per_tensor_weights",
                 Severity.WARNING,
-                value=f"the strongest of {largest.size} channels is {ratio:.3g} times the weakest, with one scale for all",
+                value=f"the strongest of {largest.size} channels is {ratio:.3g} times the weakest, one scale for all",
                 why=f"the weakest channel has {living.min():g} steps for its weights, and rounds away",
                 fix="quantise by channel, or train with weights of like size (cross-layer equalisation)",
             )
@@ -131,6 +131,7 @@ def float_islands(graph: Graph) -> Iterator[Finding]:
         goes_out = any(op.name == "QUANTIZE" and op.inputs[0] in inside for op in graph.ops)
         if comes_in and goes_out:
             first = island[0]
+            names = sorted({op.name for op in island})
             values = max(graph.tensors[t].spec.elements for t in inside)
             yield at(
                 graph,
@@ -138,7 +139,7 @@ def float_islands(graph: Graph) -> Iterator[Finding]:
                 first.outputs[0],
                 "float_island",
                 Severity.WARNING if values >= FEW else Severity.NOTE,
-                value=f"{len(island)} float ops on up to {values} values: {', '.join(sorted({op.name for op in island}))}",
+                value=f"{len(island)} float ops on up to {values} values: {', '.join(names)}",
                 why="the values are unpacked, computed in float and rounded again: slow, impossible on integer-only "
                 "accelerators, and rounded twice",
                 fix="use an op that has an int8 kernel, or keep the layers around it in float as well",

@@ -7,23 +7,28 @@ from edge_exray.linting.findings import FEW, Finding, Severity, at
 from edge_exray.models.graph import Graph, Op
 
 # What XNNPACK takes over in LiteRT 2.x by default (delegates/xnnpack in its sources, and what its delegate was seen to
-# take); all others run on built-in kernels, on one thread, and split the graph that it has.
-_INT8_OPS = set(
-    """ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE ELU EXPAND_DIMS
+# take); all others run on built-in kernels and split the graph that it has.
+_INT8_OPS = """
+    ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE ELU EXPAND_DIMS
     FULLY_CONNECTED LEAKY_RELU LOGISTIC MAX_POOL_2D MEAN MUL PAD QUANTIZE RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 RESHAPE
-    RESIZE_BILINEAR SLICE SPACE_TO_DEPTH SPLIT STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV""".split()
-)
-_FLOAT_OPS = _INT8_OPS | set(
-    """ABS BATCH_MATMUL CEIL COS DIV EXP FLOOR GELU HARD_SWISH LOG MAXIMUM MINIMUM NEG POW PRELU REDUCE_MAX REDUCE_MIN
-    ROUND RSQRT SIN SOFTMAX SQRT SQUARE SQUARED_DIFFERENCE""".split()
-)
-_ACCELERATED = {"FLOAT32": _FLOAT_OPS, "INT8": _INT8_OPS, "UINT8": _INT8_OPS}
+    RESIZE_BILINEAR SLICE SPACE_TO_DEPTH SPLIT STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV
+"""
+_FLOAT_OPS = """
+    ABS BATCH_MATMUL CEIL COS DIV EXP FLOOR GELU HARD_SWISH LOG MAXIMUM MINIMUM NEG POW PRELU REDUCE_MAX REDUCE_MIN
+    ROUND RSQRT SIN SOFTMAX SQRT SQUARE SQUARED_DIFFERENCE
+"""
+_ACCELERATED = {
+    "FLOAT32": {*_INT8_OPS.split(), *_FLOAT_OPS.split()},
+    "INT8": {*_INT8_OPS.split()},
+    "UINT8": {*_INT8_OPS.split()},
+    "INT16": set(),
+}
 _HYBRID = {"CONV_2D", "FULLY_CONNECTED"}
 # They only move or look up values, or run other graphs.
-_MOVES = set(
-    """BROADCAST_TO EMBEDDING_LOOKUP FILL GATHER GATHER_ND IF PACK PADV2 REVERSE_V2 SPLIT_V SQUEEZE TILE UNPACK WHILE
-    CALL_ONCE CAST SELECT SELECT_V2 ZEROS_LIKE""".split()
-)
+_MOVES = """
+    BROADCAST_TO CALL_ONCE CAST EMBEDDING_LOOKUP FILL GATHER GATHER_ND IF PACK PADV2 REVERSE_V2 SELECT SELECT_V2 SPLIT_V
+    SQUEEZE TILE UNPACK WHILE ZEROS_LIKE
+"""
 # Custom ops that every LiteRT interpreter has.
 _RUNTIME_OPS = {"TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram"}
 _FLEX = "Flex"
@@ -33,13 +38,13 @@ def unaccelerated_ops(graph: Graph) -> Iterator[Finding]:
     """Ops with much to compute that production kernels leave to the built-in ones; one finding for each kind."""
     kinds: dict[tuple[str, str], list[Op]] = collections.defaultdict(list)
     for op in graph.ops:
-        if op.is_custom or op.name in _MOVES or not op.outputs or graph.is_folded(op):
+        if op.is_custom or op.name in _MOVES.split() or not op.outputs or graph.is_folded(op):
             continue
         output = graph.tensors[op.outputs[0]]
         weights = graph.tensors[op.inputs[1]] if len(op.inputs) > 1 and op.inputs[1] >= 0 else output
         is_hybrid = output.type == "FLOAT32" and weights.type == "INT8" and weights.is_constant
-        taken = _HYBRID if is_hybrid else _ACCELERATED.get(output.type, set())
-        if output.type in (*_ACCELERATED, "INT16") and output.spec.elements >= FEW and op.name not in taken:
+        taken = _HYBRID if is_hybrid else _ACCELERATED.get(output.type)
+        if taken is not None and output.spec.elements >= FEW and op.name not in taken:
             kinds[op.name, f"{output.type} with INT8 weights" if is_hybrid else output.type].append(op)
     for (name, kind), ops in kinds.items():
         yield at(

@@ -84,7 +84,7 @@ def float16_overflow(graph: Graph) -> Iterator[Finding]:
                 Severity.ERROR,
                 value=f"{int(lost.sum())} of {values.size} values are infinite, NaN, or at the limit {_FLOAT16_MAX:g}",
                 why="the cloud value was beyond what float16 holds; an infinite one times zero is NaN",
-                fix="keep this layer in float32, or scale the constant down (a mask of -1e4 masks as well as one of -1e9)",
+                fix="keep this layer in float32, or scale the constant down: a mask of -1e4 does what one of -1e9 does",
             )
 
 
@@ -127,8 +127,8 @@ def unfused_batch_norm(graph: Graph) -> Iterator[Finding]:
                 "unfused_batch_norm",
                 Severity.WARNING,
                 value=f"MUL by {channels[0]} constants behind op {producer.index} {producer.name}",
-                why="batch norm that is not folded into the weights is quantised by itself, with one scale for channels "
-                "that it makes very different, and costs passes over the tensor",
+                why="batch norm that is not folded into the weights is quantised by itself, with one scale for "
+                "channels that it makes very different, and costs passes over the tensor",
                 fix="export with training=False, and with nothing but the convolution before the batch norm",
             )
 

@@ -112,7 +112,7 @@ def _best(
     cloud: CloudModel, edge: EdgeModel, inputs: Sequence[dict[str, str]], outputs: Sequence[dict[str, str]]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Returns the ways that give the cloud's outputs, and by far."""
-    feeds = _made_up(cloud, edge, inputs[0])
+    feeds = made_up_feeds(cloud, edge, inputs[0])
     answers = _collect([cloud.infer(feed)[0] for feed in feeds])
     scores = []
     for i, choice in enumerate(inputs):
@@ -132,8 +132,13 @@ def _best(
     return inputs[i], outputs[j]
 
 
-def _made_up(cloud: CloudModel, edge: EdgeModel, choice: _Names) -> list[dict[str, np.ndarray]]:
-    """Returns random inputs: floats that the quantised inputs can hold; 0 and 1 for integers, valid as any index."""
+def made_up_feeds(cloud: CloudModel, edge: EdgeModel, choice: Mapping[str, str]) -> list[dict[str, np.ndarray]]:
+    """Returns random inputs: floats that the quantised inputs can hold; 0 and 1 for integers, valid as any index.
+
+    Args:
+        cloud, edge: The models.
+        choice: Name of each input of the cloud model to that of the edge model.
+    """
     rng = np.random.default_rng(0)
     feeds = []
     for _ in range(_FRAMES):

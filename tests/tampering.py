@@ -202,3 +202,128 @@ def set_softmax_beta(content: bytes, op_index: int, beta: float) -> bytes:
         model.subgraphs[0].operators[op_index].builtinOptions.beta = beta
 
     return _edit(content, change)
+
+
+def set_constant(content: bytes, op_index: int, input_index: int, value: float, share: float = 1.0) -> bytes:
+    """Overwrites the first values of a constant of one op.
+
+    Args:
+        content: The bytes of a .tflite.
+        op_index: Index of the op in subgraph 0.
+        input_index: Which of its inputs.
+        value: What is stored, before any scale.
+        share: How much of the constant; it is counted along its first axis.
+    """
+
+    def overwrite(stored: np.ndarray) -> np.ndarray:
+        changed = stored.copy()
+        changed[: max(1, int(share * len(stored)))] = value
+        return changed
+
+    return _edit(content, lambda model: _change_constant(model, op_index, input_index, overwrite))
+
+
+def quantize_per_tensor(content: bytes, op_index: int, spread: float) -> bytes:
+    """Gives the int8 filter of one convolution a single scale, and shrinks its first channel to 127 / spread."""
+
+    def change(model: schema.ModelT) -> None:
+        tensor = _own_constant(model, op_index, _FILTER_INPUT)
+        buffer = model.buffers[tensor.buffer]
+        stored = np.asarray(buffer.data, np.uint8).view(np.int8).reshape(tensor.shape).astype(np.float64)
+        # Every channel of a filter that is quantised by channel reaches 127.
+        stored[0] /= spread
+        buffer.data = np.frombuffer(np.round(stored).astype(np.int8).tobytes(), np.uint8)
+        tensor.quantization.scale = np.asarray(tensor.quantization.scale, np.float32)[:1]
+        tensor.quantization.zeroPoint = np.zeros(1, np.int64)
+
+    return _edit(content, change)
+
+
+def insert_behind(content: bytes, op_index: int, *names: str) -> bytes:
+    """Puts ops behind an op, before what reads it.
+
+    Args:
+        content: The bytes of a .tflite.
+        op_index: Index of the op in subgraph 0.
+        names: Ops with one input, or `"MUL"`, which multiplies the channels by ones. What a DEQUANTIZE returns is
+            float32, and so is what follows up to a QUANTIZE.
+    """
+
+    def change(model: schema.ModelT) -> None:
+        graph = model.subgraphs[0]
+        final = graph.operators[op_index].outputs[0]
+        current = len(graph.tensors)
+        graph.tensors.append(copy.deepcopy(graph.tensors[final]))
+        graph.operators[op_index].outputs = [current]
+        added = []
+        for name in names:
+            inputs = [current]
+            if name == "MUL":
+                channels = int(graph.tensors[final].shape[-1])
+                ones = schema.BufferT()
+                ones.data = np.frombuffer(np.ones(channels, np.float32).tobytes(), np.uint8)
+                model.buffers.append(ones)
+                factor = schema.TensorT()
+                factor.name, factor.shape, factor.buffer = b"ones", [channels], len(model.buffers) - 1
+                factor.type = schema.TensorType.FLOAT32
+                graph.tensors.append(factor)
+                inputs.append(len(graph.tensors) - 1)
+            output = final
+            if name != names[-1]:
+                following = copy.deepcopy(graph.tensors[final])
+                following.type, following.quantization = schema.TensorType.FLOAT32, None
+                following.name = f"behind_{name}".encode()
+                graph.tensors.append(following)
+                output = len(graph.tensors) - 1
+            operator = schema.OperatorT()
+            operator.opcodeIndex = _code(model, name)
+            operator.inputs, operator.outputs = inputs, [output]
+            added.append(operator)
+            current = output
+        graph.operators[op_index + 1 : op_index + 1] = added
+
+    return _edit(content, change)
+
+
+def replace_op(content: bytes, op_index: int, name: str) -> bytes:
+    """Turns an op into another one with the same inputs and outputs, a custom op when no builtin has that name."""
+
+    def change(model: schema.ModelT) -> None:
+        operator = model.subgraphs[0].operators[op_index]
+        operator.opcodeIndex = _code(model, name)
+        operator.builtinOptionsType, operator.builtinOptions = 0, None
+
+    return _edit(content, change)
+
+
+def unfix_shape(content: bytes, tensor_index: int, axis: int) -> bytes:
+    """Makes one dimension of a tensor unknown."""
+
+    def change(model: schema.ModelT) -> None:
+        tensor = model.subgraphs[0].tensors[tensor_index]
+        signature = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+        tensor.shapeSignature = np.where(np.arange(len(signature)) == axis, -1, signature).astype(np.int32)
+
+    return _edit(content, change)
+
+
+def drop_names(content: bytes) -> bytes:
+    """Drops the signatures and the names of the inputs."""
+
+    def change(model: schema.ModelT) -> None:
+        model.signatureDefs = None
+        for tensor in model.subgraphs[0].inputs:
+            model.subgraphs[0].tensors[tensor].name = None
+
+    return _edit(content, change)
+
+
+def _code(model: schema.ModelT, name: str) -> int:
+    code = schema.OperatorCodeT()
+    code.version = 1
+    code.builtinCode = getattr(schema.BuiltinOperator, name, schema.BuiltinOperator.CUSTOM)
+    code.deprecatedBuiltinCode = min(code.builtinCode, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
+    if code.builtinCode == schema.BuiltinOperator.CUSTOM:
+        code.customCode = name.encode()
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1

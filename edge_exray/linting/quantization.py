@@ -9,13 +9,14 @@ from edge_exray.linting.findings import FEW, Finding, Severity, at
 from edge_exray.linting.weights import by_channel, weighted_ops
 from edge_exray.models.graph import Graph, Op, Tensor
 
-ZERO_RANGE = 1e-6
+ZERO_RANGE = 1e-5
 """A range of real values below which an activation was constant while it was calibrated."""
 CHANNEL_RATIO = 2.0**4
 """Between channels with one scale: the weakest keeps 8 of the 127 steps that int8 has for the strongest."""
 
 _ACTIVATION_TYPES = {"INT8", "UINT8", "INT16"}
-_INT32_MAX = np.iinfo(np.int32).max
+# Older converters clip a bias at the limits of int32; newer ones widen the scales of the weights until it is half of that.
+_BIAS_LIMIT = 2**30 - 1
 
 
 def zero_range(graph: Graph) -> Iterator[Finding]:
@@ -78,14 +79,13 @@ def near_zero_scale(graph: Graph) -> Iterator[Finding]:
 
 
 def saturated_bias(graph: Graph) -> Iterator[Finding]:
-    """Biases at the limits of int32: their scale is that of the input times that of the weights, and too small."""
+    """Biases at the limits of int32, because their scale, that of the input times that of the weights, is too small."""
     for op, layout, _ in weighted_ops(graph):
         bias = graph.stored_constant(op.inputs[layout.bias]) if len(op.inputs) > layout.bias else None
         if bias is None or graph.tensors[bias].type != "INT32" or graph.tensors[bias].unreadable:
             continue
-        # The converter clips at either limit; a bias that high overflows the accumulator as soon as it is added to.
         stored = np.abs(graph.constant(bias).astype(np.int64))
-        saturated = int((stored >= _INT32_MAX).sum())
+        saturated = int((stored >= _BIAS_LIMIT).sum())
         if saturated:
             yield at(
                 graph,
@@ -93,8 +93,9 @@ def saturated_bias(graph: Graph) -> Iterator[Finding]:
                 bias,
                 "saturated_bias",
                 Severity.ERROR,
-                value=f"{saturated} of {stored.size} values at the limit of int32, {_INT32_MAX}",
-                why="the real bias did not fit: the channel answers with another constant, and the sum overflows",
+                value=f"{saturated} of {stored.size} values at the limit of int32, up to {stored.max()}",
+                why="the real bias did not fit: it was clipped, or the weights were made coarser until it did, and the sum may "
+                "overflow",
                 fix="look for a near-zero scale of the input or the weights here; calibrate on real frames, or "
                 "keep the layer in float",
             )

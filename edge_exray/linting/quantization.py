@@ -15,7 +15,7 @@ CHANNEL_RATIO = 2.0**4
 """Between channels with one scale: the weakest keeps 8 of the 127 steps that int8 has for the strongest."""
 
 _ACTIVATION_TYPES = {"INT8", "UINT8", "INT16"}
-# Older converters clip a bias at the limits of int32; newer ones widen the scales of the weights until it is half of that.
+# Older converters clip a bias at the limits of int32; newer ones widen the scales of weights until it is half of that.
 _BIAS_LIMIT = 2**30 - 1
 
 
@@ -94,8 +94,8 @@ def saturated_bias(graph: Graph) -> Iterator[Finding]:
                 "saturated_bias",
                 Severity.ERROR,
                 value=f"{saturated} of {stored.size} values at the limit of int32, up to {stored.max()}",
-                why="the real bias did not fit: it was clipped, or the weights were made coarser until it did, and the sum may "
-                "overflow",
+                why="the real bias did not fit: it was clipped, or the weights were made coarser until it did, and the sum "
+                "may overflow",
                 fix="look for a near-zero scale of the input or the weights here; calibrate on real frames, or "
                 "keep the layer in float",
             )

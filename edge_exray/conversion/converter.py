@@ -62,6 +62,9 @@ class Conversion:
         calibration: None when the mode needs none.
         versions: Of everything that had a part in it.
         seconds: Time of the child process, which may have made other models as well.
+        lint: What the static checks found, see `edge_exray.linting.findings.LintResult.to_dict`.
+        ranges: What the calibration frames do to the tensors of the float model, see
+            `edge_exray.conversion.ranges.RangeReport.to_dict`; None without a calibration.
     """
 
     path: str
@@ -76,6 +79,8 @@ class Conversion:
     calibration: Calibration | None
     versions: dict[str, str]
     seconds: float
+    lint: dict[str, Any]
+    ranges: dict[str, Any] | None
 
     def to_json(self) -> str:
         """Returns the JSON text that `schemas/conversion.schema.json` describes."""
@@ -169,6 +174,8 @@ def convert_many(
             calibration=used if mode in calibrated else None,
             versions={"edge-exray": __version__, **result["versions"]},
             seconds=round(seconds, 3),
+            lint=result["models"][mode]["lint"],
+            ranges=result["ranges"] if mode in calibrated else None,
         )
         for out, mode in outputs.items()
     ]

@@ -23,6 +23,8 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.conversion import modes, promises
+from edge_exray.conversion.ranges import measure
+from edge_exray.linting.linter import lint_graph
 from edge_exray.models import saved_model
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
@@ -57,12 +59,20 @@ def main(folder: pathlib.Path) -> None:
             "outputs": {name: _json(spec) for name, spec in edge.outputs.items()},
             "bytes": len(content),
             "fingerprint": edge.fingerprint,
+            "lint": lint_graph(edge.graph).to_dict(),
         }
+    ranges = None
+    if any(modes.find(name).needs_calibration for name in request["modes"]):
+        if "none" not in models:
+            (folder / "none.tflite").write_bytes(_convert(loaded, function, modes.find("none"), folder, sorted(inputs)))
+        frames = _frames(folder, sorted(inputs), "measuring ranges")
+        ranges = measure((folder / "none.tflite").read_bytes(), frames).to_dict()
     result = {
         "signature": signature,
         "source_fingerprint": saved_model.fingerprint(path),
         "versions": {"tensorflow": tf.__version__, "python": platform.python_version(), "numpy": np.__version__},
         "models": models,
+        "ranges": ranges,
     }
     (folder / RESULT).write_text(json.dumps(result), "utf-8")
 
@@ -86,15 +96,19 @@ def _convert(loaded: Any, function: Any, mode: modes.Mode, folder: pathlib.Path,
 
 
 def _calibrate(mode: modes.Mode, folder: pathlib.Path, inputs: list[str]) -> Iterator[dict[str, np.ndarray]]:
-    files = sorted((folder / FRAMES).iterdir())
-    for i, file in enumerate(files, 1):
-        _step(folder, f"calibrating {mode.name} on frame {i} of {len(files)}")
-        with np.load(file) as stored:
+    yield from _frames(folder, inputs, f"calibrating {mode.name}")
+    _step(folder, f"quantizing to {mode.name}")
+
+
+def _frames(folder: pathlib.Path, inputs: list[str], doing: str) -> Iterator[dict[str, np.ndarray]]:
+    paths = sorted((folder / FRAMES).iterdir())
+    for i, path in enumerate(paths, 1):
+        _step(folder, f"{doing} on frame {i} of {len(paths)}")
+        with np.load(path) as stored:
             frame = {name.removeprefix(PREFIX): array for name, array in stored.items()}
         if sorted(frame) != inputs:
             raise errors.DataError(f"calibration frame {i} has the inputs {sorted(frame)}, the model has {inputs}")
         yield frame
-    _step(folder, f"quantizing to {mode.name}")
 
 
 def _step(folder: pathlib.Path, step: str) -> None:

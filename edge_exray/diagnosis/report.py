@@ -86,6 +86,7 @@ class Report:
     environment: dict[str, Any]
     kernels: dict[str, Any] | None = None
     worst_frames: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    lint: dict[str, Any] | None = None
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED

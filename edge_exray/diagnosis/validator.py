@@ -65,6 +65,7 @@ def diagnose(
         environment=replay.summary["environment"],
         kernels=kernels,
         worst_frames=[_worst_frame(frame, evidence) for frame in replay.worst_frames()],
+        lint=replay.summary["lint"],
     )
 
 

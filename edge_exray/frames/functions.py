@@ -132,6 +132,16 @@ class UserFunctions:
             return str(returned)
         raise errors.ModuleError(f"frame_id_fn of {self.source} must return a text, returned {returned!r}")
 
+    def class_of(self, example: examples.Example) -> int | None:
+        """Returns the index of the true class; None where it is not known or no class.
+
+        Raises:
+            ModuleError: `label_fn` failed or returned something else.
+        """
+        if self.label_fn:
+            return self._label(example)
+        return _class_index(example["label"]) if np.size(example.get("label", ())) == 1 else None
+
     def _label(self, example: examples.Example) -> int | None:
         if self.label_fn:
             returned = self._call("label_fn", example)

@@ -94,7 +94,7 @@ def saturated_bias(graph: Graph) -> Iterator[Finding]:
                 "saturated_bias",
                 Severity.ERROR,
                 value=f"{saturated} of {stored.size} values at the limit of int32, up to {stored.max()}",
-                why="the real bias did not fit: it was clipped, or the weights were made coarser until it did, and the sum "
+                why="the real bias did not fit: it was clipped, or the weights made coarser until it did, and the sum "
                 "may overflow",
                 fix="look for a near-zero scale of the input or the weights here; calibrate on real frames, or "
                 "keep the layer in float",

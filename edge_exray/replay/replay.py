@@ -9,6 +9,7 @@ from typing import Any
 from edge_exray import errors
 from edge_exray.frames.examples import Example
 from edge_exray.frames.functions import Frame, UserFunctions
+from edge_exray.linting.linter import lint_graph
 from edge_exray.replay import result
 from edge_exray.replay.failures import FrameFailures
 from edge_exray.replay.replayer import ALIGNMENT_FRAMES, ModelPaths, Prediction, Replayer, describe_models
@@ -123,7 +124,11 @@ def summary(
     }
     outputs = {name: list(spec.shape) for name, spec in replayer.cloud.outputs.items()}
     document = result.summarize(describe_models(paths, replayer), outputs, replayer.input_ranges(), legs, failures)
-    return document | {"own_error": replayer.own_error.to_dict(), "leg_frames": statistics.frames()}
+    return document | {
+        "own_error": replayer.own_error.to_dict(),
+        "leg_frames": statistics.frames(),
+        "lint": lint_graph(replayer.edge.graph).to_dict(),
+    }
 
 
 def _kernel_note(replayer: Replayer) -> str:

@@ -71,6 +71,7 @@ def render_html(report: Report) -> str:
         has_own_errors=has_own_errors,
         worst=worst,
         highest_nrmse=max((layer["legs"][leg]["nrmse"] for leg, layer in worst.items()), default=0),
+        findings=(report.lint or {"findings": []})["findings"],
         suspects={s["layer"] for s in document["suspects"]},
         differing_inputs={k: v for k, v in document["preprocessing"].items() if not v["identical"]},
         chart=_chart(layers, legs, document["suspects"]),

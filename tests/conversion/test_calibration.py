@@ -62,3 +62,37 @@ def test_empty_set_and_empty_sample_are_refused():
         calibration.sample([], UserFunctions(), SPECS, 4, source="split train of /data")
     with pytest.raises(errors.SpecError, match="at least one example, was asked for 0"):
         calibration.sample(_examples(3), UserFunctions(), SPECS, 0)
+
+
+def _labelled(sizes: list[int]) -> list[dict[str, np.ndarray]]:
+    """Sorted by class, as folders of images are; the value tells the class in its hundreds."""
+    return [
+        {"x": np.array([1000 * label + i], np.float32), "label": np.array([label])}
+        for label, size in enumerate(sizes)
+        for i in range(size)
+    ]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_classes_are_balanced_and_rare_ones_taken_whole(order):
+    examples = _labelled([400, 3, 50])[::order]
+    frames = calibration.sample(iter(examples), UserFunctions(), SPECS, 43)
+    drawn = collections.Counter(int(frame["x"].item()) // 1000 for frame in frames)
+    assert drawn == {0: 20, 1: 3, 2: 20}
+
+
+def test_every_example_of_a_class_is_as_likely():
+    examples = _labelled([30, 10])
+    drawn = collections.Counter(
+        int(frame["x"].item())
+        for seed in range(2000)
+        for frame in calibration.sample(iter(examples), UserFunctions(), SPECS, 10, seed)
+    )
+    # 2000 draws of 5 out of 30 and of 5 out of 10: 333 and 1000 each, standard deviations 16.7 and 22.4.
+    assert all(250 < drawn[i] < 417 for i in range(30))
+    assert all(888 < drawn[1000 + i] < 1112 for i in range(10))
+
+
+def test_label_that_is_no_class_does_not_matter():
+    examples = [{"x": np.array([i], np.float32), "label": np.array([i + 0.5])} for i in range(100)]
+    assert len(calibration.sample(examples, UserFunctions(), SPECS, 10)) == 10

@@ -64,7 +64,8 @@ class Conversion:
         seconds: Time of the child process, which may have made other models as well.
         lint: What the static checks found, see `edge_exray.linting.findings.LintResult.to_dict`.
         ranges: What the calibration frames do to the tensors of the float model, see
-            `edge_exray.conversion.ranges.RangeReport.to_dict`; None without a calibration.
+            `edge_exray.conversion.ranges.RangeReport.to_dict`; None without a calibration, or
+            when the float model was not made in the same run.
     """
 
     path: str

@@ -18,7 +18,7 @@ from edge_exray.models.tflite import EdgeModel
 
 MAX_GROWTH = 0.1
 MAX_FRAME_SHARE = 0.2
-MAX_TAIL = 4.0
+MAX_TAIL = 8.0
 SETTLED_SHARE = 0.05
 """More frames are asked for when more than this share of the tensors has not settled."""
 

@@ -62,9 +62,7 @@ def main(folder: pathlib.Path) -> None:
             "lint": lint_graph(edge.graph).to_dict(),
         }
     ranges = None
-    if any(modes.find(name).needs_calibration for name in request["modes"]):
-        if "none" not in models:
-            (folder / "none.tflite").write_bytes(_convert(loaded, function, modes.find("none"), folder, sorted(inputs)))
+    if "none" in models and any(modes.find(name).needs_calibration for name in models):
         frames = _frames(folder, sorted(inputs), "measuring ranges")
         ranges = measure((folder / "none.tflite").read_bytes(), frames).to_dict()
     result = {

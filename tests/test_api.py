@@ -53,6 +53,19 @@ def test_a_healthy_model_passes(validate, edge_models, mode):
     assert report.accuracy["cloud"] > 0.9
 
 
+def test_what_the_file_shows_stands_in_the_report(validate, edge_models, tmp_path):
+    layer = depthwise(validate())
+    edge = tmp_path / "edge.tflite"
+    content = pathlib.Path(edge_models["int8"]).read_bytes()
+    edge.write_bytes(tampering.set_constant(content, layer, 2, 2**31 - 1, share=0.25))
+    report = validate(edge, out=tmp_path / "out")
+    assert layer in {suspect.layer for suspect in report.suspects}
+    [finding] = report.lint["findings"]
+    assert (finding["rule"], finding["severity"], finding["op"]) == ("saturated_bias", "error", layer)
+    assert Report.load(tmp_path / "out" / "report.json").lint == report.lint
+    assert validate().lint == {"counts": {"error": 0, "warning": 0, "note": 0}, "findings": []}
+
+
 def test_the_float_twin_is_made_when_it_is_missing(validate):
     assert validate(float_edge=None)
 

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import tampering
 
 MODULE = """
 def reference_inputs_fn(example):
@@ -108,6 +109,22 @@ def test_a_spec_that_is_no_json_is_named(validate, tmp_path):
     result = validate("--spec", spec)
     assert result.returncode == 1
     assert "validation spec is not valid JSON" in result.stderr
+
+
+def test_lint_ends_with_2_where_a_finding_is_an_error(edge_models, tmp_path):
+    assert exray("lint", edge_models["int8"]).returncode == 0
+    broken, out = tmp_path / "broken.tflite", tmp_path / "lint.json"
+    content = pathlib.Path(edge_models["int8"]).read_bytes()
+    broken.write_bytes(tampering.replace_op(content, 5, "FlexSoftmax"))
+    result = exray("lint", broken, "--out", out)
+    assert result.returncode == 2
+    assert "error flex_op op 5 FlexSoftmax" in result.stdout
+    assert "1 errors, 0 warnings, 0 notes" in result.stdout
+    assert json.loads(out.read_text())["counts"]["error"] == 1
+    assert exray("lint", broken, "--expected-op", "Flex*").returncode == 0
+    result = exray("lint", tmp_path / "absent.tflite")
+    assert result.returncode == 1
+    assert len(complaints(result)) == 1
 
 
 def test_help_and_version():

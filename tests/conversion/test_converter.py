@@ -66,6 +66,10 @@ def test_record_describes_the_files(conversions, conv_net):
     assert document["fingerprint"] == EdgeModel(int8.path).fingerprint
     assert document["inputs"]["image"]["dtype"] == "int8"
     assert document["calibration"]["frames"] == 40
+    assert document["lint"] == {"counts": {"error": 0, "warning": 0, "note": 0}, "findings": []}
+    assert document["ranges"]["frames"] == 40
+    assert document["ranges"]["worst"]
+    assert none.ranges is None
     assert none.calibration is None
 
 

@@ -81,6 +81,23 @@ def worst_frame(frame_id: str, drift: float | None = 0.5, label: int | None = 1)
     return {**names, "answers": {"probs": sides}, "pictures": pictures}
 
 
+def lint(layer: int = 0, name: str = "net/bias") -> dict[str, Any]:
+    finding = {
+        "rule": "saturated_bias",
+        "severity": "error",
+        "op": layer,
+        "op_name": "CONV_2D",
+        "tensor": name,
+        "value": "3 of 8 values at the limit",
+        "why": "it did not fit",
+        "fix": "calibrate again",
+        "subgraph": 0,
+    }
+    model = {**finding, "rule": "missing_signature", "severity": "warning", "op": None, "op_name": "", "tensor": ""}
+    body = {**finding, "rule": "custom_op", "subgraph": 2}
+    return {"counts": {"error": 2, "warning": 1, "note": 0}, "findings": [finding, body, model]}
+
+
 def report(verdict: Verdict = Verdict.FAILED, layers: list[dict[str, Any]] | None = None, **fields: Any) -> Report:
     layers = [layer(i) for i in range(3)] if layers is None else layers
     first = layers[0] if layers else layer(0)
@@ -123,6 +140,7 @@ def report(verdict: Verdict = Verdict.FAILED, layers: list[dict[str, Any]] | Non
                 "edge_range": [-1.0, None],
             }
         },
+        "lint": lint(),
         "environment": {"numpy": "1.26.4", "tfx": None, "cpus": 2},
         "worst_frames": [worst_frame("cat/1.png"), worst_frame("dog/2.png", drift=None, label=None)],
     }

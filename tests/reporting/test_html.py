@@ -104,6 +104,7 @@ def test_hostile_names_stay_text(name):
         environment={name: name},
         summary=name,
         worst_frames=[factory.worst_frame(name)],
+        lint=factory.lint(name=name),
     )
     page = render(report)
     benign = render(factory.report(layers=[factory.layer(0, name="b")], checks=checks, summary="b"))
@@ -223,3 +224,17 @@ def test_missing_extra_is_named(package, monkeypatch):
     monkeypatch.delitem(sys.modules, "plotly.offline", raising=False)
     with pytest.raises(errors.ExrayError, match=rf"{package}.*pip install edge-exray\[report\]"):
         report_html.render_html(factory.report())
+
+
+def test_static_findings_stand_in_their_section_and_at_the_suspect():
+    page = render(factory.report())
+    assert "lint" in page.ids()
+    assert "2 errors, 1 warnings, 0 notes" in page.text
+    assert "0 of subgraph 2, CONV_2D" in page.text
+    # At the suspect, layer 0, stands what concerns it: not the finding in a body, nor that on the whole model.
+    assert page.text.count("3 of 8 values at the limit") == 4
+    at_suspect = page.text[page.text.index("shows at this layer") : page.text.index("Drift of the outputs")]
+    assert at_suspect.count("3 of 8 values at the limit") == 1
+    bare = render(factory.report(lint=None))
+    assert "lint" not in bare.ids()
+    assert "shows at this layer" not in bare.text

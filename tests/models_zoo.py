@@ -97,6 +97,43 @@ def save_conv_net(path: str | os.PathLike[str], seed: int = 0) -> str:
     return _save(net, path, serving_dense=net.serving_dense, serving_default=net.serving_default)
 
 
+TABLE_MEAN, TABLE_SPREAD = np.array([700.0, 0.5, 1.0, 3.0], np.float32), np.array([200.0, 0.15, 0.3, 1.0], np.float32)
+TABLE_INPUTS = ("grams", "share", "ratio", "score")
+
+
+def make_rows(count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    """Rows of a table whose columns differ in their ranges: `TABLE_INPUTS`, float32 [1] each."""
+    rng = np.random.default_rng(seed)
+    rows = (rng.gamma(4.0, 0.5, (count, len(TABLE_INPUTS))) - 2) * TABLE_SPREAD + TABLE_MEAN
+    return [
+        {name: np.array([value], np.float32) for name, value in zip(TABLE_INPUTS, row, strict=True)} for row in rows
+    ]
+
+
+def save_table_net(path: str | os.PathLike[str]) -> str:
+    """A net over the columns of a table, which are joined first and normalised then.
+
+    Signatures `serve` and `serving_default`, one function under two names as Keras 3 exports it: `TABLE_INPUTS` float32
+    [None, 1] each to "classes" float32 [None, 3].
+    """
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+
+    class TableNet(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = tf.Variable(rng.normal(size=(len(TABLE_INPUTS), 3)).astype(np.float32) * 2)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name=name) for name in TABLE_INPUTS])
+        def serve(self, grams, share, ratio, score):
+            row = (tf.concat([grams, share, ratio, score], -1) - TABLE_MEAN) / TABLE_SPREAD
+            return {"classes": tf.nn.softmax(tf.matmul(row, self.weights))}
+
+    net = TableNet()
+    return _save(net, path, serve=net.serve, serving_default=net.serve)
+
+
 def save_wide_net(path: str | os.PathLike[str]) -> str:
     """Another network with the interface of `save_conv_net`: other ops, names and sizes.
 

@@ -40,6 +40,7 @@ class Diagnosis:
         permutation: `edge[..., c]` comes from `reference[..., permutation[c]]`.
         scale, offset: Affine map of each edge channel.
         reference_range, edge_range: Smallest and largest value.
+        swapped_with: The input that it is swapped with, see `edge_exray.diagnosis.swaps`.
     """
 
     identical: bool
@@ -52,11 +53,12 @@ class Diagnosis:
     offset: list[float] | None
     reference_range: list[float]
     edge_range: list[float]
+    swapped_with: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns an entry of `preprocessing` in `schemas/report.schema.json`."""
         document = dataclasses.asdict(self)
-        del document["nrmse"]
+        del document["nrmse"], document["swapped_with"]
         return document
 
 

@@ -123,7 +123,11 @@ def summary(
     }
     outputs = {name: list(spec.shape) for name, spec in replayer.cloud.outputs.items()}
     document = result.summarize(describe_models(paths, replayer), outputs, replayer.input_ranges(), legs, failures)
-    return document | {"own_error": replayer.own_error.to_dict(), "leg_frames": statistics.frames()}
+    return document | {
+        "own_error": replayer.own_error.to_dict(),
+        "leg_frames": statistics.frames(),
+        "input_readers": replayer.input_readers(),
+    }
 
 
 def _kernel_note(replayer: Replayer) -> str:

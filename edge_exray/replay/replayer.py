@@ -124,6 +124,13 @@ class Replayer:
             name: spec.quantization.range(spec.dtype) for name, spec in specs if _is_narrow(spec) and spec.quantization
         }
 
+    def input_readers(self) -> dict[str, list[int]]:
+        """Returns the name of each edge input and the indices of the ops that read it."""
+        return {
+            name: [op.index for op in self.edge.graph.ops if tensor in op.inputs]
+            for name, tensor in self.edge.input_tensors().items()
+        }
+
     def replay(self, frame: Frame, statistics: ReplayStatistics) -> Prediction:
         """Runs one frame through all models.
 

@@ -219,15 +219,15 @@ def calibration_range(evidence: Evidence) -> Finding | None:
 
 def _shared_scale(evidence: Evidence, shared: input_ranges.SharedScale, inputs: dict[str, Any]) -> Finding:
     """Tells that inputs are coarse because of the op that joins them, which no calibration mends."""
-    layer, worst, dominant = evidence.layers[shared.reader], shared.narrow[0], shared.dominant
-    low, high = worst.representable
+    layer, dominant = evidence.layers[shared.reader], shared.dominant
+    low, high = dominant.representable
+    narrow = _listed([f"{item.name} ({item.use:.1%})" for item in shared.narrow])
     message = (
-        f"{_place(layer)[0].upper()}{_place(layer)[1:]} gives the {len(shared.inputs)} inputs that it joins one scale and "
-        f"zero point, for [{low:.3g}, {high:.3g}]; input {dominant.name} with [{dominant.seen[0]:.3g}, "
-        f"{dominant.seen[1]:.3g}] dominates it. Too little of that range is left to "
-        f"{_listed([f'{item.name} ({item.use:.1%})' for item in shared.narrow])}. Normalise every input before they are "
-        'joined, in both preprocessings or by an op of the model, or keep the activations in float (quantization "none", '
-        '"float16" or "dynamic_range").'
+        f"L{_place(layer)[1:]} gives the {len(shared.inputs)} inputs that it joins one scale and zero point, for "
+        f"[{low:.3g}, {high:.3g}]; input {dominant.name} with [{dominant.seen[0]:.3g}, {dominant.seen[1]:.3g}] "
+        f"dominates it. Too little of that range is left to {narrow}. Normalise every input before they are joined, in "
+        "both preprocessings or by an op of the model, or keep the activations in float (quantization "
+        '"none", "float16" or "dynamic_range").'
     )
     reason = f"gives {len(shared.inputs)} inputs one scale, which {dominant.name} dominates"
     figures = {"inputs": inputs, "layer": layer.index, "dominant": dominant.name}

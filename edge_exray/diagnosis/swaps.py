@@ -29,9 +29,8 @@ def find_swaps(statistics: Mapping[str, ChannelStatistics]) -> dict[str, str]:
         a, b = statistics[one], statistics[other]
         if {one, other} & set(found) or a.count != b.count or not a.count:
             continue
-        crossed = _agree(_shape(a, "edge"), _shape(b, "reference")) and _agree(
-            _shape(b, "edge"), _shape(a, "reference")
-        )
+        pairs = (_shape(a, "edge"), _shape(b, "reference")), (_shape(b, "edge"), _shape(a, "reference"))
+        crossed = all(_agree(edge, reference) for edge, reference in pairs)
         if crossed and not _agree(_shape(a, "reference"), _shape(b, "reference")):
             found |= {one: other, other: one}
     return found

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge_exray import errors
+from edge_exray.models import locations
 from edge_exray.models.messages import first_line
 from edge_exray.models.tensors import TensorSpec
 
@@ -33,8 +34,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     import tensorflow as tf
 
     path = os.fspath(path)
+    locations.check_saved_model(path)
     if not tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
-        raise errors.ModelError(f"there is no SavedModel in {path}: it has no saved_model.pb")
+        raise locations.no_saved_model(path)
     try:
         return tf.saved_model.load(path)
     except (OSError, ValueError, IndexError, tf.errors.OpError) as e:  # IndexError: a variables file that is cut off
@@ -236,9 +238,7 @@ def _freeze(function: Any, place: str) -> Any:
 def _interface(function: Any) -> frozenset[TensorSpec]:
     """Returns the inputs and outputs of a signature, told apart by their names."""
     sides = {"inputs": function.structured_input_signature[1], "outputs": function.structured_outputs}
-    return frozenset(
-        describe(f"{side}/{n}", tensor) for side, tensors in sides.items() for n, tensor in tensors.items()
-    )
+    return frozenset(describe(f"{side}/{name}", tensor) for side in sides for name, tensor in sides[side].items())
 
 
 def _parses(function: Any) -> bool:

@@ -13,6 +13,7 @@ from ai_edge_litert import interpreter as litert
 
 from edge_exray import errors
 from edge_exray.models import graph as graphs
+from edge_exray.models import locations
 from edge_exray.models.messages import first_line
 from edge_exray.models.tensors import Quantization, TensorSpec
 
@@ -63,10 +64,7 @@ class EdgeModel:
             raise errors.ModelError(f"unknown kernels {kernels!r}: choose from {', '.join(KERNELS)}")
         self.path = "<bytes>" if isinstance(model, bytes) else os.fspath(model)
         self.content = model if isinstance(model, bytes) else _read(self.path)
-        if self.content[4:8] != b"TFL3":
-            raise errors.ModelError(
-                f"{self.path} is not a .tflite file: it lacks the identifier TFL3; convert it first"
-            )
+        locations.check_identifier(self.content, self.path)
         self._preserves = preserve_tensors
         try:
             with warnings.catch_warnings():
@@ -231,7 +229,5 @@ class EdgeModel:
 
 
 def _read(path: str) -> bytes:
-    try:
-        return pathlib.Path(path).read_bytes()
-    except OSError as e:
-        raise errors.ModelError(f"cannot read the edge model {path}: {e.strerror}") from e
+    locations.check_tflite(path)
+    return pathlib.Path(path).read_bytes()

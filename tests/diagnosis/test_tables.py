@@ -78,12 +78,10 @@ def test_swapped_inputs_are_named(table_net, scale):
 
 
 def test_a_swap_beside_another_difference_is_told_too(table_net):
-    report = validate(
-        table_net,
-        "none",
-        lambda row: {**row, "grams": row["grams"] + 9999, "share": row["ratio"], "ratio": row["share"]},
-    )
-    found = message(report, "preprocessing")
+    def app(row):
+        return {**row, "grams": row["grams"] + 9999, "share": row["ratio"], "ratio": row["share"]}
+
+    found = message(validate(table_net, "none", app), "preprocessing")
     assert re.match("The app prepares input grams differently: wrong offset", found)
     assert "2 more inputs differ: share, ratio; ratio and share are swapped." in found
 

@@ -185,15 +185,15 @@ def calibration_range(evidence: Evidence) -> Finding | None:
         key=lambda item: (-item.clipped if item.clipped > spec.max_clipped_share else 0.0, item.use),
     )
     if bad:
-        worst, *others = bad
-        seen = f"[{worst.seen[0]:.3g}, {worst.seen[1]:.3g}]"
+        first, *others = bad
+        seen = f"[{first.seen[0]:.3g}, {first.seen[1]:.3g}]"
         loss = (
-            f"{worst.clipped:.0%} of the values are clipped"
-            if worst.clipped > spec.max_clipped_share
-            else f"only {worst.use:.1%} of the range is used"
+            f"{first.clipped:.0%} of the values are clipped"
+            if first.clipped > spec.max_clipped_share
+            else f"only {first.use:.1%} of the range is used"
         )
         message = (
-            f"Input {worst.name} was calibrated for [{worst.representable[0]:.3g}, {worst.representable[1]:.3g}], but "
+            f"Input {first.name} was calibrated for [{first.representable[0]:.3g}, {first.representable[1]:.3g}], but "
             f"the reference inputs span {seen}: {loss}. "
         )
         if others:
@@ -248,10 +248,12 @@ def own_error(evidence: Evidence) -> Finding | None:
     accused = own_errors.outlier(found, limit)
     if accused is None:
         worst = max(found, key=lambda own: own.ratio)
-        message = (
-            f"No op stands out by the error that it adds itself: the most is {worst.ratio:.2g} times what rounding "
-            f"causes, by {_place(worst.layer)}."
-        )
+        message = "No op adds an error itself."
+        if worst.ratio:
+            message = (
+                f"No op stands out by the error that it adds itself: the most is {worst.ratio:.2g} times what rounding "
+                f"causes, by {_place(worst.layer)}."
+            )
         return _finding("own_error", True, message, figures | {"worst_ratio": worst.ratio})
     layer, drift = accused.layer, accused.drift
     message = (
@@ -274,9 +276,10 @@ def quantization_drift(evidence: Evidence) -> Finding | None:
     figures = {"limit": limit, "worst_nrmse": worst.nrmse, "worst_layer": worst_layer.index}
     bad = {index for index, (la, drift) in drifts.items() if not drift.nrmse <= limit and not _below_step(la, drift)}
     if not bad:
-        message = (
-            f"Every layer stays near its float twin: the worst is {_place(worst_layer)} with nRMSE {worst.nrmse:.3g}."
-        )
+        message = "Every layer equals its float twin."
+        if worst.nrmse:
+            place = _place(worst_layer)
+            message = f"Every layer stays near its float twin: the worst is {place} with nRMSE {worst.nrmse:.3g}."
         return _finding("quantization_drift", True, message, figures)
     first, beyond = drifts[min(bad)]
     own = own_errors.figures(evidence)

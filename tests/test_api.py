@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import models_zoo
 import numpy as np
@@ -179,11 +180,17 @@ def test_failed_and_repeated_frames_are_told_and_the_worst_ones_shown(validate, 
 
     functions = UserFunctions(edge_inputs_fn=app, source="app.py")
     report = validate(examples=[*frames, frames[0]], module=functions, max_failed_frames=1, worst_frames=2)
-    assert report.frames == {"count": 60, "labelled": 60, "failed": 1, "repeated_ids": 1}
+    assert report.frames == {
+        "count": 60,
+        "labelled": 60,
+        "layer_frames": 60,
+        "failed": 1,
+        "repeated_ids": 1,
+    }
     assert report.summary.endswith("1 more frames could not be replayed.")
     message = check(report, "frames").message
     assert "1 of 61 frames failed" in message
-    assert "edge_inputs_fn of app.py failed: KeyError: 'image/encoded'" in message
+    assert re.search(r"edge_inputs_fn of app\.py failed in line \d+: KeyError: 'image/encoded' \(the example", message)
     assert "1 frames have the id of an earlier one" in message
     worst, second = report.worst_frames
     assert worst["place"] == "#7"

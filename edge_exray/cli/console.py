@@ -24,7 +24,8 @@ def read_text(path: pathlib.Path | None, what: str) -> str | None:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise errors.SpecError(f"cannot read the {what} {path}: {e}") from e
+        reason = e.strerror if isinstance(e, OSError) else "it is no text"
+        raise errors.SpecError(f"cannot read the {what} {path}: {reason}") from e
 
 
 @contextlib.contextmanager

@@ -221,7 +221,7 @@ def _shared_scale(evidence: Evidence, shared: input_ranges.SharedScale, inputs: 
     """Tells that inputs are coarse because of the op that joins them, which no calibration mends."""
     layer, dominant = evidence.layers[shared.reader], shared.dominant
     low, high = dominant.representable
-    narrow = _listed([f"{item.name} ({item.use:.1%})" for item in shared.narrow])
+    narrow = _listed([f"{item.name} ({100 * item.use:.2g}%)" for item in shared.narrow])
     message = (
         f"L{_place(layer)[1:]} gives the {len(shared.inputs)} inputs that it joins one scale and zero point, for "
         f"[{low:.3g}, {high:.3g}]; input {dominant.name} with [{dominant.seen[0]:.3g}, {dominant.seen[1]:.3g}] "

@@ -1,6 +1,6 @@
 """Does the own error name the op that was made wrong, and nobody when none was?
 
-    PYTHONPATH=tests python -m benchmarks.suspects --root DIR [--places 40]
+    PYTHONPATH=tests python -m benchmarks.suspects [--root DIR] [--places 40]
 
 For each network of the zoo a healthy quantised model is replayed first. Then ops at random places are made wrong, one
 at a time: weights scaled, bias shifted, the scale of the filter, the scale of the output or the zero point of the
@@ -70,7 +70,7 @@ FAULTS = {
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", required=True, help="folder that keeps the models")
+    parser.add_argument("--root", type=pathlib.Path, default=zoo.ROOT, help="folder that keeps the models")
     parser.add_argument("--places", type=int, default=40, help="number of ops to make wrong")
     arguments = parser.parse_args()
     rng = np.random.default_rng(20)

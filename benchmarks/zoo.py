@@ -4,7 +4,7 @@ Random weights make a network as fast and as large as a trained one. They do not
 moving statistics of a fresh batch norm the values of deep layers vanish or explode, and quantisation has nothing to
 hold on to. Therefore offsets and scales are random too, and batch norm is run until its statistics have settled.
 
-    python -m benchmarks.zoo --root DIR [NAME ...]
+    python -m benchmarks.zoo [--root DIR] [NAME ...]
 """
 
 import argparse
@@ -16,6 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+ROOT = pathlib.Path("build/zoo")
+"""Where benchmarks keep the networks unless they are told otherwise."""
 
 SIGNATURE = "serving_default"
 OUTPUT = "outputs"
@@ -216,7 +219,7 @@ NETWORKS = {
 def main() -> None:
     """Makes networks from the command line: of each the SavedModel, the float and the quantised .tflite."""
     parser = argparse.ArgumentParser(description="Make the networks that the benchmarks measure.")
-    parser.add_argument("--root", required=True, help="folder that keeps the models")
+    parser.add_argument("--root", type=pathlib.Path, default=ROOT, help="folder that keeps the models")
     parser.add_argument("names", nargs="*", default=list(NETWORKS), metavar="NAME", help=", ".join(NETWORKS))
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(NETWORKS)

@@ -71,13 +71,14 @@ class ChannelStatistics:
             self.reference_sum, self.edge_sum = np.zeros(channels), np.zeros(channels)
             self.reference_products, self.cross_products, self.edge_products = np.zeros((3, channels, channels))
         self.count += len(r)
-        self.reference_sum += r.sum(0)
-        self.edge_sum += e.sum(0)
-        self.reference_products += r.T @ r
-        self.cross_products += r.T @ e
-        self.edge_products += e.T @ e
-        self._widen(self.reference_range, r.min(), r.max())
-        self._widen(self.edge_range, e.min(), e.max())
+        sums, products, span = r.sum(0), r.T @ r, (r.min(), r.max())
+        self.reference_sum += sums
+        self.reference_products += products
+        self._widen(self.reference_range, *span)
+        self.edge_sum += sums if same else e.sum(0)
+        self.cross_products += products if same else r.T @ e
+        self.edge_products += products if same else e.T @ e
+        self._widen(self.edge_range, *(span if same else (e.min(), e.max())))
 
     def merge(self, other: "ChannelStatistics") -> None:
         """Adds the frames that `other` has seen."""

@@ -1,12 +1,14 @@
 """Compares two runs of a tensor on one frame, in one pass over blocks that stay in the processor's cache."""
 
 import dataclasses
+import functools
 import math
 import threading
 
 import numpy as np
 
 from edge_exray.drift.values import BLOCK, Survey, Values
+from edge_exray.models.tensors import Quantization
 
 _ROW = 1 << 12
 _ONES = np.ones(_ROW, np.float32)
@@ -21,8 +23,8 @@ class _Scratch(threading.local):
 
 _scratch = _Scratch()
 
-# Where squares and their sums neither overflow nor vanish in float32.
-_SMALLEST, _LARGEST = 1e-15, 1e15
+# Below it squares vanish in float32.
+_SMALLEST = 1e-15
 
 
 @dataclasses.dataclass
@@ -66,6 +68,25 @@ class Comparison:
         """Root of the mean squared error, in the units of the tensor; NaN without a finite pair."""
         return math.sqrt(self.error_square_sum / self.finite) if self.finite else math.nan
 
+    def add_sums(self, other: "Comparison") -> None:
+        """Adds the pairs that `other` has seen."""
+        self.values += other.values
+        self.finite += other.finite
+        self.error_sum += other.error_sum
+        self.error_square_sum += other.error_square_sum
+        self.reference_square_sum += other.reference_square_sum
+        self.edge_square_sum += other.edge_square_sum
+        self.max_abs = max(self.max_abs, other.max_abs)
+        self.reference_min = min(self.reference_min, other.reference_min)
+        self.reference_max = max(self.reference_max, other.reference_max)
+        self.edge_min = min(self.edge_min, other.edge_min)
+        self.edge_max = max(self.edge_max, other.edge_max)
+        self.reference_nonfinite += other.reference_nonfinite
+        self.edge_nonfinite += other.edge_nonfinite
+        self.saturated += other.saturated
+        self.clipped += other.clipped
+        self.quantized += other.quantized
+
 
 def compare(reference: Values, edge: Values) -> Comparison:
     """Compares the values of two runs.
@@ -98,24 +119,23 @@ def _compare_blocks(reference: Values, edge: Values) -> Comparison | None:
     """Returns the comparison, or None when float32 has no room for some value."""
     left, right = reference.survey or Survey(), edge.survey or Survey()
     total = square_total = highest = lowest = 0.0
-    with np.errstate(invalid="ignore", over="ignore"):
-        for start in range(0, reference.size, BLOCK):
-            r, e = reference.block(start, _scratch.reference), edge.block(start, _scratch.error)
-            if reference.survey is None:
-                reference.add_to(left, start, r)
-            if edge.survey is None:
-                edge.add_to(right, start, e)
-            error = np.subtract(e, r, out=_scratch.error[: r.size])
-            total += _sum(error)
-            square_total += float(np.dot(error, error))
-            highest = max(highest, np.maximum.reduce(error))
-            lowest = min(lowest, np.minimum.reduce(error))
+    for start in range(0, reference.size, BLOCK):
+        r, e = reference.block(start, _scratch.reference), edge.block(start, _scratch.error)
+        if reference.survey is None and not reference.add_to(left, start, r):
+            return None
+        if edge.survey is None and not edge.add_to(right, start, e):
+            return None
+        error = np.subtract(e, r, out=_scratch.error[: r.size])
+        total += _sum(error)
+        square_total += float(np.dot(error, error))
+        highest = max(highest, float(np.maximum.reduce(error)))
+        lowest = min(lowest, float(np.minimum.reduce(error)))
     reference.survey, edge.survey = left, right
     (reference_min, reference_max), (edge_min, edge_max) = reference.extremes(left), edge.extremes(right)
-    max_abs = float(max(highest, -lowest))
-    magnitudes = max_abs, max(-reference_min, reference_max), max(-edge_min, edge_max)
-    if not all(m == 0 or _SMALLEST < m < _LARGEST for m in magnitudes):
-        return None
+    max_abs = max(highest, -lowest)
+    for magnitude in (max_abs, max(-reference_min, reference_max), max(-edge_min, edge_max)):
+        if 0 < magnitude < _SMALLEST:
+            return None
     return Comparison(
         finite=reference.size,
         error_sum=total,
@@ -166,10 +186,7 @@ def _saturated(stored: np.ndarray) -> int:
 def _clipped(reference: Values, edge: Values, compared: Comparison) -> int:
     assert edge.spec is not None
     assert edge.spec.quantization is not None
-    low, high = edge.spec.quantization.range(edge.stored.dtype)
-    # The kernels of SOFTMAX and LOGISTIC fix a range that ends one step below 1.
-    slack = max(edge.spec.quantization.scale)
-    low, high = low - slack, high + slack
+    low, high = _representable(edge.spec.quantization, edge.stored.dtype)
     if not reference.is_single or compared.reference_nonfinite:
         real = reference.real()
         return int(np.count_nonzero(real < low)) + int(np.count_nonzero(real > high))
@@ -180,3 +197,11 @@ def _clipped(reference: Values, edge: Values, compared: Comparison) -> int:
         block = reference.block(start, _scratch.reference)
         clipped += int(np.count_nonzero(block < np.float32(low))) + int(np.count_nonzero(block > np.float32(high)))
     return clipped
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _representable(quantization: Quantization, dtype: np.dtype) -> tuple[float, float]:
+    low, high = quantization.range(dtype)
+    # The kernels of SOFTMAX and LOGISTIC fix a range that ends one step below 1.
+    slack = max(quantization.scale)
+    return low - slack, high + slack

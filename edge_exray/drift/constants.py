@@ -74,4 +74,6 @@ class ConstantChannels:
 
     def _keep(self, kept: np.ndarray, channels: int) -> None:
         # New arrays, because another accumulator may hold the present ones.
-        self.channels, self.index, self.value = max(self.channels, channels), self.index[kept], self.value[kept]
+        if not kept.all():
+            self.index, self.value = self.index[kept], self.value[kept]
+        self.channels = max(self.channels, channels)

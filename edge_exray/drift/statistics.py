@@ -52,7 +52,7 @@ class DriftStatistics(Comparison):
     def add(self, compared: Comparison, reference: Values, edge: Values) -> None:
         """Adds one frame that was compared already, for an accumulator beside others that see the same frame."""
         self.frames += 1
-        self._add_sums(compared)
+        self.add_sums(compared)
         if compared.finite:
             self.frame_rmse.add(compared.rmse)
         self.reference_constants.update(reference.stored)
@@ -61,18 +61,10 @@ class DriftStatistics(Comparison):
     def merge(self, other: "DriftStatistics") -> None:
         """Adds the frames that `other` has seen."""
         self.frames += other.frames
-        self._add_sums(other)
+        self.add_sums(other)
         self.frame_rmse.merge(other.frame_rmse)
         self.reference_constants.merge(other.reference_constants)
         self.edge_constants.merge(other.edge_constants)
-
-    def _add_sums(self, other: Comparison) -> None:
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in _LOWEST:
-            setattr(self, name, min(getattr(self, name), getattr(other, name)))
-        for name in _HIGHEST:
-            setattr(self, name, max(getattr(self, name), getattr(other, name)))
 
     @property
     def nrmse(self) -> float:
@@ -159,8 +151,3 @@ class DriftStatistics(Comparison):
             return rmse
         span = max(self.reference_max - self.reference_min, self.edge_max - self.edge_min)
         return rmse / span if span else math.inf
-
-
-_LOWEST = ("reference_min", "edge_min")
-_HIGHEST = ("reference_max", "edge_max", "max_abs")
-_SUMS = tuple(field.name for field in dataclasses.fields(Comparison) if field.name not in _LOWEST + _HIGHEST)

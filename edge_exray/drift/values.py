@@ -1,6 +1,7 @@
 """The values of one tensor in one run of one frame, as a comparison of two runs reads them."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -9,13 +10,16 @@ from edge_exray.models.tensors import TensorSpec
 BLOCK = 1 << 16
 """Values that are worked on at a time, so that they stay in the processor's cache from one operation to the next."""
 
+# Sums of squares of larger values may overflow in float32.
+_LARGEST = 1e15
+
 
 @dataclasses.dataclass
 class Survey:
     """What one side of a comparison shows by itself.
 
     Attributes:
-        low, high: Smallest and largest stored value; NaN where there is one.
+        low, high: Smallest and largest stored value.
         square_sum: Sum of the squared real values.
         saturated: Quantised values at a limit of their dtype.
     """
@@ -68,10 +72,10 @@ class Values:
         dtype = self.stored.dtype
         self.is_quantized = quantization is not None and dtype.kind in "iu" and dtype.itemsize <= 2
         self._scale: np.float32 | None = None
-        if self.is_quantized and quantization is not None and len(quantization.scale) == 1:
+        # Scales of every sane model; float32 has no room for the squares of others.
+        if self.is_quantized and quantization and len(quantization.scale) == 1 and 1e-12 < quantization.scale[0] < 1e10:
             self._scale, self._zero_point = np.float32(quantization.scale[0]), np.float32(quantization.zero_point[0])
-            limits = np.iinfo(dtype)
-            self._limits = limits.min, limits.max
+            self._limits = _limits(dtype)
         self.is_single = self._scale is not None or (quantization is None and dtype == np.float32)
 
     def real(self) -> np.ndarray:
@@ -96,24 +100,39 @@ class Values:
             np.subtract(real, self._zero_point, out=real)
         return np.multiply(real, self._scale, out=real)
 
-    def add_to(self, survey: Survey, start: int, real: np.ndarray) -> None:
-        """Adds one block to a survey; `real` is what `block` returned for it."""
+    def add_to(self, survey: Survey, start: int, real: np.ndarray) -> bool:
+        """Adds one block to a survey.
+
+        Args:
+            survey: The survey.
+            start: Index of the first value of the block.
+            real: What `block` returned for it.
+
+        Returns:
+            False when a value is not finite or so large that its square overflows; the survey is then of no use.
+        """
         stored = self._flat[start : start + BLOCK]
-        low, high = np.minimum.reduce(stored), np.maximum.reduce(stored)
-        if self._scale is not None:
+        low, high = float(np.minimum.reduce(stored)), float(np.maximum.reduce(stored))
+        if self._scale is None:
+            if not -_LARGEST < low <= high < _LARGEST:
+                return False
+        else:
             for found, limit in zip((low, high), self._limits, strict=True):
                 if found == limit:
                     survey.saturated += int(np.count_nonzero(stored == limit))
-        # NaN compares as false, which keeps it.
-        if not low >= survey.low:
-            survey.low = low
-        if not high <= survey.high:
-            survey.high = high
+        survey.low, survey.high = min(survey.low, low), max(survey.high, high)
         survey.square_sum += float(np.dot(real, real))
+        return True
 
     def extremes(self, survey: Survey) -> tuple[float, float]:
         """Returns the smallest and the largest real value of a survey."""
         if self._scale is None:
-            return float(survey.low), float(survey.high)
-        low, high = (np.array([survey.low, survey.high], np.float32) - self._zero_point) * self._scale
-        return float(low), float(high)
+            return survey.low, survey.high
+        low, high = np.float32(survey.low), np.float32(survey.high)
+        return float((low - self._zero_point) * self._scale), float((high - self._zero_point) * self._scale)
+
+
+@functools.cache
+def _limits(dtype: np.dtype) -> tuple[int, int]:
+    limits = np.iinfo(dtype)
+    return limits.min, limits.max

@@ -42,7 +42,7 @@ def test_any_split_merged_in_any_order_is_one_pass(run):
             # Terms of up to 4e6 may cancel out.
             assert getattr(merged, name) == pytest.approx(expected, rel=1e-9, abs=1e-9 * 4e6)
         else:
-            np.testing.assert_equal(getattr(merged, name), expected, name)
+            assert getattr(merged, name) == expected, name
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,13 @@ def test_squares_that_float32_has_no_room_for(scale):
     plain, scaled = of((reference, edge)), of((reference * np.float32(scale), edge * np.float32(scale)))
     for name in ("nrmse", "sqnr_db", "cosine"):
         assert getattr(scaled, name) == pytest.approx(getattr(plain, name), rel=1e-6)
+
+
+def test_int8_steps_that_float32_has_no_room_for():
+    reference, stored = np.array([1, 2, 3.5], np.float32), np.array([1, 2, 3], np.int8)
+    for scale in (1.0, 1e-14, 1e14):
+        spec = TensorSpec("x", (3,), np.dtype(np.int8), Quantization((scale,), (0,)))
+        assert of((reference * np.float32(scale), stored), spec=spec).nrmse == pytest.approx(np.sqrt(1 / 12) / 2.5)
 
 
 def test_a_tiny_angle_keeps_its_digits():

@@ -20,6 +20,9 @@ def drift(nrmse: float | None) -> dict[str, Any]:
         "edge_nonfinite": 0 if nrmse is not None else 3,
         "saturated_share": nrmse,
         "clipped_share": nrmse,
+        "reference_dead_share": 0.0,
+        "edge_dead_share": 0.0,
+        "frame_nrmse": {"p50": nrmse, "p90": nrmse, "p99": nrmse},
     }
 
 

@@ -142,6 +142,40 @@ def test_too_few_frames_are_inconclusive_and_block(validate, frames):
     assert "give at least 30" in report.summary
 
 
+def test_failed_and_repeated_frames_are_told_and_the_worst_ones_shown(validate, frames):
+    def app(example):
+        if example["image"] is frames[3]["image"]:
+            raise KeyError("image/encoded")
+        return {"image": example["image"][..., ::-1] if example["image"] is frames[7]["image"] else example["image"]}
+
+    functions = UserFunctions(edge_inputs_fn=app, source="app.py")
+    report = validate(examples=[*frames, frames[0]], module=functions, max_failed_frames=1, worst_frames=2)
+    assert report.frames == {"count": 60, "labelled": 60, "failed": 1, "repeated_ids": 1}
+    assert report.summary.endswith("1 more frames could not be replayed.")
+    message = check(report, "frames").message
+    assert "1 of 61 frames failed" in message
+    assert "edge_inputs_fn of app.py failed: KeyError: 'image/encoded'" in message
+    assert "1 frames have the id of an earlier one" in message
+    worst, second = report.worst_frames
+    assert worst["place"] == "#7"
+    assert worst["drift"] > 10 * second["drift"]
+    answer = worst["answers"]["probabilities"]
+    assert worst["label"] == answer["cloud"][0]["index"] != answer["edge"][0]["index"]
+    image = worst["pictures"]["image"]
+    assert image["reference"] != image["app"]
+    assert second["pictures"]["image"]["reference"] == second["pictures"]["image"]["app"]
+    assert Report.from_dict(json.loads(report.to_json())).worst_frames == report.worst_frames
+
+
+def test_more_failed_frames_than_allowed_are_an_error(validate, frames):
+    examples = [{"label": frame["label"]} if i % 20 == 5 else frame for i, frame in enumerate(frames)]
+    with pytest.raises(
+        errors.DataError, match=r"more than 2 frames failed.*no feature named like .*image.*first at #5"
+    ):
+        validate(examples=examples, max_failed_frames=2)
+    assert validate(examples=examples, max_failed_frames=3).frames["failed"] == 3
+
+
 def test_without_labels_accuracy_is_left_out(validate, frames):
     report = validate(examples=[{"image": frame["image"]} for frame in frames])
     assert report

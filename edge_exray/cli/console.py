@@ -1,6 +1,7 @@
 """What the commands share: exit status and colours of verdicts, files of limits, progress."""
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
@@ -47,3 +48,22 @@ def progress(what: str) -> Iterator[Callable[[Iterable], Iterable]]:
                 bar.advance(task)
 
         yield track
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without its native log, most of which is about absent GPUs and obeys no setting."""
+    stderr = 2
+    terminal = os.dup(stderr)
+    with (
+        open(os.devnull, "wb") as nowhere,
+        os.fdopen(os.dup(stderr), "w", buffering=1) as python_stderr,
+        contextlib.redirect_stderr(python_stderr),
+    ):
+        os.dup2(nowhere.fileno(), stderr)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        finally:
+            os.dup2(terminal, stderr)
+            os.close(terminal)

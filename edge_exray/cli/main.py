@@ -2,9 +2,8 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from edge_exray import errors
@@ -12,6 +11,9 @@ from edge_exray.cli import profile, validate
 from edge_exray.version import __version__
 
 STATUS_ERROR = 1
+
+# Typer either builds on Click or carries a copy of it, and exports of its exceptions this much.
+_UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     help="Tells whether an edge model does what the cloud model does, and what it costs on this machine.",
@@ -44,17 +46,17 @@ def main() -> None:
     # TensorFlow reads this when it is imported, and logs errors about absent GPUs otherwise; what matters is raised.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        # Not standalone, because Click would end a misspelt option with status 2, which means `failed` here.
+        # Not standalone, because Typer would end a misspelt option with status 2, which means `failed` here.
         status = app(standalone_mode=False)
     except errors.ExrayError as e:
         if "--debug" in sys.argv:
             raise
         typer.echo(f"exray: {e}", err=True)
         status = STATUS_ERROR
-    except click.ClickException as e:
+    except _UsageError as e:
         e.show()
         status = STATUS_ERROR
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("exray: interrupted", err=True)
         status = STATUS_ERROR
     sys.exit(status)

@@ -24,7 +24,7 @@ def profile(
     ] = None,
     spec: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="JSON file with budgets.")] = None,
     kernels: Annotated[
-        str | None, typer.Option(metavar="KERNELS", help="xnnpack, builtin or reference.  [default: xnnpack]")
+        str | None, typer.Option(metavar="NAME", help="xnnpack, builtin or reference.  [default: xnnpack]")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the interpreter.  [default: 1]")] = None,
     runs: Annotated[int | None, typer.Option(help="Inferences to time.  [default: 50]")] = None,

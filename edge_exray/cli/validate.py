@@ -66,6 +66,7 @@ def validate(
         roles = {"edge": edge} | ({"float_edge": float_edge} if float_edge else {})
         kernels = api.profile(roles).to_dict()
     with console.progress("replaying frames") as track:
+        console.import_tensorflow()
         report = api.validate(
             cloud,
             edge,

@@ -4,7 +4,9 @@ An *example* is a mapping of feature name to a 1-D (TFRecord, image folder) or n
 """
 
 import glob
+import gzip
 import hashlib
+import os
 import pathlib
 import zipfile
 import zlib
@@ -16,6 +18,10 @@ from edge_exray import errors
 from edge_exray.models.messages import first_line
 
 Example = Mapping[str, np.ndarray]
+
+# What TFRecord stores around each record: its length and two checksums.
+_RECORD_FRAME = 16
+_BLOCK = 2**20
 
 _IMAGE_SUFFIXES = {".png": b"png", ".jpg": b"jpeg", ".jpeg": b"jpeg"}
 
@@ -127,12 +133,42 @@ def read_records(files: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     import tensorflow as tf
 
     for file in files:
-        records = tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else "")
+        is_compressed = file.endswith(".gz")
+        records = tf.data.TFRecordDataset(file, "GZIP" if is_compressed else "")
+        size = 0
         try:
             for number, record in enumerate(records):
-                yield f"{file}#{number}", record.numpy()
+                content = record.numpy()
+                size += len(content) + _RECORD_FRAME
+                yield f"{file}#{number}", content
         except tf.errors.OpError as e:
             raise errors.DataError(f"{file} is not a readable TFRecord file: {first_line(e)}") from e
+        if is_compressed and _is_cut_off(file, size):
+            raise errors.DataError(f"{file} is not a readable TFRecord file: its compressed content is cut off")
+
+
+def _is_cut_off(file: str, size: int) -> bool:
+    """Returns whether a gzip file ends early, which some versions of TensorFlow take for its end.
+
+    Args:
+        file: Path of the file.
+        size: How many bytes were read of its content.
+    """
+    import tensorflow as tf
+
+    with tf.io.gfile.GFile(file, "rb") as stream:
+        # The length stands in the last four bytes (RFC 1952), of the last member if there are several.
+        stream.seek(-4, os.SEEK_END)
+        if int.from_bytes(stream.read(4), "little") == size % 2**32:
+            return False
+        stream.seek(0)
+        try:
+            with gzip.GzipFile(fileobj=stream) as content:
+                while content.read(_BLOCK):
+                    pass
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            return True
+    return False
 
 
 def fingerprint(example: Example) -> str:

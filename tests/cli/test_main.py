@@ -69,6 +69,24 @@ def test_an_error_is_one_line_and_ends_with_1(validate, tmp_path):
     assert not pathlib.Path(tmp_path / "out").exists()
 
 
+def test_frames_may_fail_when_told_so(validate, tmp_path):
+    module = tmp_path / "app.py"
+    module.write_text(
+        "import numpy as np\ncalls = 0\n\n"
+        "def label_fn(example):\n    global calls\n    calls += 1\n"
+        "    if calls == 30:\n        raise KeyError('no such class')\n    return example['label']\n"
+    )
+    refused = validate("--module", module)
+    assert refused.returncode == 1
+    assert "label_fn of" in complaints(refused)[0]
+    result = validate("--module", module, "--max-failed-frames", 1, "--worst-frames", 2)
+    assert result.returncode == 0, result.stderr
+    assert "1 more frames could not be replayed" in " ".join(result.stdout.split())
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["frames"]["failed"] == 1
+    assert len(report["worst_frames"]) == 2
+
+
 def test_debug_shows_where_an_error_arose():
     result = exray("--debug", "profile", "missing.tflite")
     assert result.returncode == 1

@@ -1,4 +1,7 @@
 import dataclasses
+import gzip
+import json
+import os
 import pathlib
 import shutil
 
@@ -7,14 +10,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tfx import types
+from tfx.components.util import udf_utils
 from tfx.types import artifact_utils, standard_artifacts
 
 from edge_exray import errors
-from edge_exray.components.edge_replay import component, executor
+from edge_exray.components.edge_replay import beam_replay, component, executor
 from edge_exray.components.types import EdgeReplayResult
+from edge_exray.diagnosis.evidence import gather
+from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.frames.examples import read_tfrecords
 from edge_exray.frames.functions import load_functions
 from edge_exray.models.tflite import EdgeModel
+from edge_exray.replay import replayer
+from edge_exray.replay.failures import FrameFailures
 from edge_exray.replay.replay import replay
 from edge_exray.replay.replayer import ModelPaths
 from edge_exray.replay.result import ReplayResult
@@ -35,6 +43,23 @@ def label_fn(example):
         raise KeyError("no such class")
     return example["label"][0]
 """
+# Fails on two of the frames, the first of which the alignment would see, and leaves a note of the process and thread.
+UNRELIABLE = (
+    BGR
+    + """
+import os, pathlib, threading
+
+def label_fn(example):
+    note = pathlib.Path(__file__).parent / "workers" / f"{os.getpid()}-{threading.get_ident()}"
+    note.parent.mkdir(exist_ok=True)
+    note.touch()
+    if example["name"][0] in (b"eval-0", b"eval-7"):
+        raise KeyError("no such class")
+    return example["label"][0]
+"""
+)
+ONE_PROCESS = ["--direct_running_mode=multi_processing", "--direct_num_workers=1"]
+TWO_THREADS = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]
 TWO_PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 SPLITS = {"train": 25, "eval": 15, "empty": 0}
 
@@ -130,6 +155,17 @@ def expected(conv_net, edge_models, examples, tmp_path_factory) -> ReplayResult:
     )
 
 
+def assert_same_statistics(result: ReplayResult, expected: ReplayResult) -> None:
+    """Counts and extremes are the same in every order of the frames, sums but for their rounding."""
+    assert set(result.statistics.by_key) == set(expected.statistics.by_key)
+    for key, twin in expected.statistics.by_key.items():
+        for field in dataclasses.fields(twin):
+            found, wanted = (getattr(s, field.name) for s in (result.statistics.by_key[key], twin))
+            exact = isinstance(wanted, int) or field.name.endswith(("_min", "_max", "_range", "max_abs"))
+            tolerance = 0 if exact else 1e-9
+            np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance, err_msg=f"{key} {field.name}")
+
+
 @pytest.mark.parametrize("beam_args", [[], TWO_PROCESSES], ids=["in_memory", "two_processes"])
 def test_beam_learns_what_the_library_learns(beam_args, models, examples, output, expected):
     do(models, examples, output, module=BGR, splits=["train", "eval"], slice_keys=["light"], beam_args=beam_args)
@@ -145,18 +181,87 @@ def test_beam_learns_what_the_library_learns(beam_args, models, examples, output
         for feature, value in twin.items():
             np.testing.assert_array_equal(predictions[name][feature], value)
 
-    assert set(result.statistics.by_key) == set(expected.statistics.by_key)
+    assert_same_statistics(result, expected)
     assert {key.slice for key in result.statistics.by_key} == {"", "light:bright", "light:dark"}
-    for key, twin in expected.statistics.by_key.items():
-        for field in dataclasses.fields(twin):
-            found, wanted = (getattr(s, field.name) for s in (result.statistics.by_key[key], twin))
-            # Counts and extremes are the same in every order of the frames, sums but for their rounding.
-            exact = isinstance(wanted, int) or field.name.endswith(("_min", "_max", "_range", "max_abs"))
-            tolerance = 0 if exact else 1e-9
-            np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance, err_msg=f"{key} {field.name}")
+    assert [(f.id, f.drift) for f in result.worst_frames()] == [(f.id, f.drift) for f in expected.worst_frames()]
+    for frame, twin in zip(result.worst_frames(), expected.worst_frames(), strict=True):
+        for role in ("reference", "app", "cloud", "edge"):
+            for name, value in getattr(twin, role).items():
+                np.testing.assert_array_equal(getattr(frame, role)[name], value)
+    assert result.failures.to_dict() == {"frames": 40, "failed": 0, "reasons": []}
     assert result.alignment == expected.alignment
     assert output.get_string_custom_property("edge_model") == models["edge_model"].uri
     assert output.get_int_custom_property("edge_model_id") == 42
+
+
+@pytest.mark.parametrize("beam_args", [ONE_PROCESS, TWO_PROCESSES], ids=["one_process", "two_processes"])
+def test_frames_that_fail_are_counted_over_all_workers(beam_args, models, examples, output, monkeypatch):
+    # Not packaged, so that the notes of the workers lie beside the module.
+    monkeypatch.setattr(udf_utils, "should_package_user_modules", lambda: False)
+    do(models, examples, output, module=UNRELIABLE, max_failed_frames=2, worst_frames=3, beam_args=beam_args)
+
+    result = ReplayResult.open(output.uri)
+    document = result.failures.to_dict()
+    assert (document["frames"], document["failed"]) == (15, 2)
+    (reason,) = document["reasons"]
+    assert (reason["error"], reason["count"]) == ("ModuleError", 2)
+    assert reason["message"].endswith("app.py failed: KeyError: 'no such class'")
+    # Every second frame is in the other shard.
+    assert [frame.split("Split-eval/")[1] for frame in reason["frames"]] == [
+        "data-0.gz#0, id eval-0",
+        "data-1.gz#3, id eval-7",
+    ]
+    assert len(list(result.predictions())) == 13
+    assert {s.frames for k, s in result.statistics.by_key.items()} == {13}
+    assert len(result.worst_frames()) == 3
+    assert sorted(p.name for p in pathlib.Path(output.uri).iterdir()) == [
+        "alignment.json", "frames", "layers", "predictions", "replay.json", "worst_frames"
+    ]  # fmt: skip
+    notes = (pathlib.Path(output.uri).parent / "workers").iterdir()
+    workers = {int(note.name.split("-")[0]) for note in notes} - {os.getpid()}
+    assert 1 <= len(workers) <= int(beam_args[1][-1])
+
+
+def test_more_failed_frames_than_allowed_are_an_error_and_no_result(models, examples, output):
+    with pytest.raises(errors.DataError, match=r"more than 1 frames failed.*app.py failed: KeyError: 'no such class'"):
+        do(models, examples, output, module=UNRELIABLE, max_failed_frames=1)
+    assert not left_behind(output)
+
+
+def test_failures_are_added_up_when_each_worker_had_few(tmp_path):
+    failures = FrameFailures(10)
+    for place in ("data.gz#3", "data.gz#7"):
+        failures.add(errors.ModuleError("label_fn failed"), place)
+    for part in ("failures", "predictions", "layers"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "failures" / "failures.json").write_text(json.dumps(failures.to_dict()))
+    with pytest.raises(errors.DataError, match=r"more than 1 frames failed.*label_fn failed \(first at data.gz#3\)"):
+        beam_replay.take_failures(tmp_path, TallyOptions(max_failed_frames=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_open_once_in_a_process_of_several_threads(models, examples, output, expected, monkeypatch):
+    opened = []
+    genuine = replayer.Replayer.__init__
+    monkeypatch.setattr(replayer.Replayer, "__init__", lambda *args: opened.append(1) or genuine(*args))
+    do(models, examples, output, module=BGR, splits=["train", "eval"], slice_keys=["light"], beam_args=TWO_THREADS)
+    assert len(opened) == 1
+    assert_same_statistics(ReplayResult.open(output.uri), expected)
+
+
+def test_frames_that_share_an_id_count_as_frames_of_their_own(models, examples, output):
+    do(models, examples, output, module='def frame_id_fn(example):\n    return "the same"\n')
+    result = ReplayResult.open(output.uri)
+    assert len(list(result.predictions())) == SPLITS["eval"]
+    # The worst of them stands for all: five times the same id would tell nobody which frame it is.
+    (worst,) = result.worst_frames()
+    lines = [
+        line
+        for f in pathlib.Path(output.uri, "frames").iterdir()
+        for line in gzip.decompress(f.read_bytes()).splitlines()
+    ]
+    assert worst.drift == pytest.approx(max(json.loads(line)["nrmse"]["probabilities"] for line in lines))
+    assert gather(result, ValidationSpec()).repeated_ids == SPLITS["eval"] - 1
 
 
 def test_a_missing_float_edge_model_is_made_and_stale_parts_do_not_count(models, examples, output, expected):
@@ -246,12 +351,14 @@ def test_a_broken_edge_model_is_named(content, words, models, examples, output, 
         ({"splits": []}, "splits needs at least 1"),
         ({"splits": "eval"}, r"splits is a list of names, write \['eval'\]"),
         ({"slice_keys": "light"}, r"slice_keys is a list of names, write \['light'\]"),
+        ({"max_failed_frames": -1}, "max_failed_frames must be 0 or more, is -1"),
+        ({"worst_frames": -1}, "worst_frames must be 0 or more, is -1"),
         ({"module_file": "a.py", "module_path": "a"}, "module_file and module_path exclude each other"),
     ],
 )
 def test_impossible_parameters_are_refused_at_construction(parameters, words):
     model, examples = (types.Channel(type=t) for t in (standard_artifacts.Model, standard_artifacts.Examples))
-    with pytest.raises(errors.SpecError, match=f"EdgeReplay: {words}"):
+    with pytest.raises(errors.SpecError, match=f"^(EdgeReplay: )?{words}"):
         component.EdgeReplay(model=model, edge_model=model, examples=examples, **parameters)
 
 

@@ -69,6 +69,16 @@ def kernels(verdict: str = "passed", layers: int = 3) -> dict[str, Any]:
     }
 
 
+def worst_frame(frame_id: str, drift: float | None = 0.5, label: int | None = 1) -> dict[str, Any]:
+    sides = {
+        "cloud": [{"index": 1, "value": 0.75}, {"index": 0, "value": 0.25}],
+        "edge": [{"index": 0, "value": 1.0}, {"index": 1, "value": None}],
+    }
+    pictures = {"image": {"reference": "data:image/png;base64,AAAA", "app": "data:image/png;base64,BBBB"}}
+    names = {"id": frame_id, "place": "data.gz#7", "label": label, "drift": drift}
+    return {**names, "answers": {"probs": sides}, "pictures": pictures}
+
+
 def report(verdict: Verdict = Verdict.FAILED, layers: list[dict[str, Any]] | None = None, **fields: Any) -> Report:
     layers = [layer(i) for i in range(3)] if layers is None else layers
     first = layers[0] if layers else layer(0)
@@ -104,5 +114,6 @@ def report(verdict: Verdict = Verdict.FAILED, layers: list[dict[str, Any]] | Non
             }
         },
         "environment": {"numpy": "1.26.4", "tfx": None, "cpus": 2},
+        "worst_frames": [worst_frame("cat/1.png"), worst_frame("dog/2.png", drift=None, label=None)],
     }
     return Report(verdict=verdict, **{**defaults, **fields})

@@ -98,12 +98,20 @@ def test_suspect_rows_are_marked():
 @pytest.mark.parametrize("name", [HOSTILE, "\x00\x1b[31m", "\ud800", "a" * 5000])
 def test_hostile_names_stay_text(name):
     checks = [CheckResult(name, Verdict.FAILED, name, {name: [{name: name}], "layers": {name: {name: 1.0}}})]
-    report = factory.report(layers=[factory.layer(0, name=name)], checks=checks, environment={name: name}, summary=name)
+    report = factory.report(
+        layers=[factory.layer(0, name=name)],
+        checks=checks,
+        environment={name: name},
+        summary=name,
+        worst_frames=[factory.worst_frame(name)],
+    )
     page = render(report)
     benign = render(factory.report(layers=[factory.layer(0, name="b")], checks=checks, summary="b"))
     assert name in page.text
     assert set(page.scripts) == {"chart-data", "plotly", None}
-    assert not [e for e in page.elements if e[0] == "img" or any(a.startswith("on") for a in e[1])]
+    images = [attrs["src"] for tag, attrs in page.elements if tag == "img"]
+    assert set(images) == {"data:image/png;base64,AAAA", "data:image/png;base64,BBBB"}
+    assert not [e for e in page.elements if any(a.startswith("on") for a in e[1])]
     assert page.scripts[None] == benign.scripts[None]
     hover = json.loads(page.scripts["chart-data"])["hover"][0]
     assert "<img" not in hover
@@ -115,7 +123,7 @@ def test_nothing_is_loaded_from_elsewhere():
     page = Page(text)
     for tag, attributes in page.elements:
         for key in ("src", "href", "data", "action", "poster"):
-            assert attributes.get(key, "#").startswith("#"), (tag, attributes)
+            assert attributes.get(key, "#").startswith(("#", "data:image/png;base64,")), (tag, attributes)
     style = text[text.index("<style>") : text.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
@@ -167,6 +175,25 @@ def test_passed_report_has_nothing_to_start_with():
     page = render(factory.report(Verdict.PASSED, suspects=[]))
     assert "✓ passed" in page.text
     assert "Start here" not in page.text
+
+
+def test_worst_frames_show_both_sides_of_their_inputs_and_answers():
+    page = render(factory.report())
+    images = [attrs for tag, attrs in page.elements if tag == "img"]
+    assert [image["src"] for image in images[:2]] == ["data:image/png;base64,AAAA", "data:image/png;base64,BBBB"]
+    assert images[0]["alt"] == "Input image of frame cat/1.png, reference"
+    words = " ".join(page.text.split())
+    assert "1. cat/1.png" in words
+    assert "Drift 0.5, label 1" in words
+    assert "Drift infinite" in words
+    assert "10.7501" in words  # the first row: class 1 with 0.75 in the cloud, class 0 with 1 on the edge
+    assert "data.gz#7" in words
+
+
+def test_failed_frames_are_told_at_the_top():
+    frames = {"count": 8, "labelled": 8, "failed": 2, "repeated_ids": 0}
+    page = render(factory.report(frames=frames))
+    assert "2 more failed" in page.text[: page.text.index("From the input to the output")]
 
 
 def test_per_channel_quantization_shows_its_range():

@@ -180,13 +180,7 @@ def test_failed_and_repeated_frames_are_told_and_the_worst_ones_shown(validate, 
 
     functions = UserFunctions(edge_inputs_fn=app, source="app.py")
     report = validate(examples=[*frames, frames[0]], module=functions, max_failed_frames=1, worst_frames=2)
-    assert report.frames == {
-        "count": 60,
-        "labelled": 60,
-        "layer_frames": 60,
-        "failed": 1,
-        "repeated_ids": 1,
-    }
+    assert report.frames == {"count": 60, "labelled": 60, "layer_frames": 60, "failed": 1, "repeated_ids": 1}
     assert report.summary.endswith("1 more frames could not be replayed.")
     message = check(report, "frames").message
     assert "1 of 61 frames failed" in message

@@ -184,7 +184,7 @@ def test_failed_and_repeated_frames_are_told_and_the_worst_ones_shown(validate, 
     assert report.summary.endswith("1 more frames could not be replayed.")
     message = check(report, "frames").message
     assert "1 of 61 frames failed" in message
-    assert re.search(r"edge_inputs_fn of app\.py failed in line \d+: KeyError: 'image/encoded' \(the example", message)
+    assert re.search(r"edge_inputs_fn of app\.py failed: KeyError: 'image/encoded' \(line \d+; the example", message)
     assert "1 frames have the id of an earlier one" in message
     worst, second = report.worst_frames
     assert worst["place"] == "#7"

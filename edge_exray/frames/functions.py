@@ -112,8 +112,8 @@ class UserFunctions:
         except Exception as e:
             # The user's code may raise anything; all of it is reported as the user's.
             raise errors.ModuleError(
-                f"{name} of {self.source} failed{_line(e, getattr(self, name))}: {type(e).__name__}: {e} "
-                f"(the example has the features {', '.join(sorted(example))})"
+                f"{name} of {self.source} failed: {type(e).__name__}: {e} ({_line(e, getattr(self, name))}the example "
+                f"has the features {', '.join(sorted(example))})"
             ) from e
 
     def _inputs(self, name: str, example: examples.Example, specs: Mapping[str, TensorSpec]) -> Inputs:
@@ -208,10 +208,10 @@ def _load_module(name: str) -> ModuleType:
 
 
 def _line(error: Exception, function: Callable[..., Any]) -> str:
-    """Returns the last line of the function's own file that the error came through, as far as it has one."""
+    """Names the last line of the function's own file that the error came through, as far as it has one."""
     file = getattr(getattr(function, "__code__", None), "co_filename", None)
     lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == file]
-    return f" in line {lines[-1]}" if lines else ""
+    return f"line {lines[-1]}; " if lines else ""
 
 
 def _class_index(value: Any) -> int | None:

@@ -1,14 +1,12 @@
 """Compares two runs of a tensor on one frame."""
 
 import dataclasses
-import functools
-import logging
 import math
-from collections.abc import Callable
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
+from edge_exray.drift.fusion import fusion
 from edge_exray.drift.values import Values
 
 
@@ -92,26 +90,14 @@ def compare(reference: Values, edge: Values) -> Comparison:
     if not reference.size:
         return Comparison()
     is_single = reference.is_single and edge.is_single
-    fused = _fused() if is_single else None
+    fused = fusion() if is_single else None
     return (fused and _compare_at_once(fused, reference, edge)) or _compare_in_steps(reference, edge, is_single)
 
 
-@functools.cache
-def _fused() -> Callable[..., Any] | None:
-    try:
-        from edge_exray.drift import fused
-    except ImportError as e:
-        logging.getLogger(__name__).info(
-            "drift statistics run on NumPy alone, which takes several times as long: %s", e
-        )
-        return None
-    return fused.compare
-
-
-def _compare_at_once(fused: Callable[..., Any], reference: Values, edge: Values) -> Comparison | None:
+def _compare_at_once(fused: ModuleType, reference: Values, edge: Values) -> Comparison | None:
     """Returns the comparison, or None when a value is not finite."""
     r = reference.real().astype(np.float32) if reference.is_quantized else reference.flat()
-    found = fused(r, edge.flat(), edge.affine, edge.limits, edge.representable)
+    found = fused.compare(r, edge.flat(), edge.affine, edge.limits, edge.representable)
     if not math.isfinite(found.reference_square_sum + found.edge_square_sum):
         return None
     return Comparison(

@@ -62,16 +62,44 @@ def compare(
     return Pass(*_kernel(edge.dtype)(reference, edge, *affine, *limits, *representable))
 
 
+def keep_constant(rows: np.ndarray, index: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Finds the columns that hold one value in all rows.
+
+    Args:
+        rows: [N, C] array.
+        index: [K] int64 columns to look at.
+        value: [K] the value of each, of the dtype of `rows`.
+
+    Returns:
+        [K] booleans.
+    """
+    kept = np.ones(index.size, np.bool_)
+    _column_kernel(rows.dtype)(rows, index, value, kept)
+    return kept
+
+
 @functools.cache
 def _kernel(dtype: np.dtype) -> Callable[..., Any]:
     single, stored = numba.float32, numba.from_dtype(dtype)
+    return _compiled(_compare, _array(single), _array(stored), single, single, stored, stored, single, single)
+
+
+@functools.cache
+def _column_kernel(dtype: np.dtype) -> Callable[..., Any]:
+    stored = numba.from_dtype(dtype)
+    return _compiled(_keep_constant, _array(stored, 2), _array(numba.int64), _array(stored), numba.boolean[::1])
+
+
+def _array(item: Any, ndim: int = 1) -> Any:
     # Arrays that may not be written to, or lie anywhere, are the general case: one kernel serves all.
-    arrays = [numba.types.Array(t, 1, "C", readonly=True, aligned=False) for t in (single, stored)]
-    signature = [(*arrays, single, single, stored, stored, single, single)]
+    return numba.types.Array(item, ndim, "C", readonly=True, aligned=False)
+
+
+def _compiled(function: Callable[..., Any], *types: Any) -> Callable[..., Any]:
     try:
-        return numba.njit(signature, nogil=True, cache=True)(_compare)
+        return numba.njit([types], nogil=True, cache=True)(function)
     except RuntimeError:  # numba finds no folder that it may keep the code in
-        return numba.njit(signature, nogil=True)(_compare)
+        return numba.njit([types], nogil=True)(function)
 
 
 def _compare(reference, edge, scale, zero_point, lowest, highest, low, high):  # type: ignore[no-untyped-def]
@@ -179,3 +207,16 @@ def _count_outside(values, low, high):  # type: ignore[no-untyped-def]
     for i in range(values.size):
         count = np.int32(count + np.int32((values[i] < low) | (values[i] > high)))
     return count
+
+
+def _keep_constant(rows, index, value, kept):  # type: ignore[no-untyped-def]
+    # Most columns end in the first rows, and the others come from memory once when few rows are taken at a time.
+    for start in range(0, rows.shape[0], 32):
+        some = False
+        for column in range(index.size):
+            for row in range(start, min(start + 32, rows.shape[0])):
+                if rows[row, index[column]] != value[column]:
+                    kept[column] = False
+            some |= kept[column]
+        if not some:
+            return

@@ -7,6 +7,9 @@ import numpy as np
 
 from edge_exray.drift.fusion import fusion
 
+Scans = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Channels, the value of each, and whether each holds it in all rows of one array."""
+
 _COMPILED = {np.dtype(dtype) for dtype in (np.float32, np.int8, np.uint8, np.int16)}
 
 
@@ -26,11 +29,12 @@ class ConstantChannels:
     index: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     value: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
-    def update(self, stored: np.ndarray) -> None:
+    def update(self, stored: np.ndarray, scans: Scans | None = None) -> None:
         """Adds one frame.
 
         Args:
             stored: Array of a numeric dtype; quantised values may be given as they are stored.
+            scans: Of this array so far: accumulators that have seen the same frames share one scan. It is added to.
         """
         channels = stored.shape[-1] if stored.ndim else 1
         if not stored.size or (channels == self.channels and not self.index.size):
@@ -43,7 +47,14 @@ class ConstantChannels:
             self.channels, self.index, self.value = channels, np.arange(channels), rows[0].astype(np.float64)
             self._keep(np.isfinite(self.value), channels)
         # Back in the dtype that they came from the values are what they were.
-        self._keep(_still_constant(rows, self.index, self.value.astype(rows.dtype)), channels)
+        value = self.value.astype(rows.dtype)
+        known = (kept for *sought, kept in scans or () if all(map(np.array_equal, sought, (self.index, value))))
+        kept = next(known, None)
+        if kept is None:
+            kept = _still_constant(rows, self.index, value)
+            if scans is not None:
+                scans.append((self.index, value, kept))
+        self._keep(kept, channels)
 
     def merge(self, other: "ConstantChannels") -> None:
         """Adds the frames that `other` has seen."""

@@ -59,8 +59,8 @@ class DriftStatistics(Comparison):
 
     def add_channels(self, reference: Values, edge: Values) -> None:
         """Adds the channels of the frame that `add` added; without it the shares of dead channels are NaN."""
-        self.reference_constants.update(reference.stored)
-        self.edge_constants.update(edge.stored)
+        self.reference_constants.update(reference.stored, reference.scans)
+        self.edge_constants.update(edge.stored, edge.scans)
 
     def merge(self, other: "DriftStatistics") -> None:
         """Adds the frames that `other` has seen."""

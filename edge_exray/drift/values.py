@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from edge_exray.drift.constants import Scans
 from edge_exray.models.tensors import Quantization, TensorSpec
 
 _UNCHANGED = np.float32(1), np.float32(0)
@@ -30,14 +31,16 @@ class Values:
         limits: Smallest and largest value of the integer dtype of quantised values; else infinite.
         representable: Smallest and largest real value, give or take one step, that quantised values can mean; else
             infinite. They are float32 numbers.
+        scans: What was looked for in the channels so far, see `ConstantChannels.update`.
     """
 
-    __slots__ = ("affine", "is_quantized", "is_single", "limits", "representable", "size", "spec", "stored")
+    __slots__ = ("affine", "is_quantized", "is_single", "limits", "representable", "scans", "size", "spec", "stored")
 
     def __init__(self, stored: np.ndarray, spec: TensorSpec | None = None) -> None:
         self.stored = np.asarray(stored)
         self.spec = spec
         self.size = self.stored.size
+        self.scans: Scans = []
         dtype = self.stored.dtype
         self.is_quantized = False
         self.affine, self.limits, self.representable = _UNCHANGED, _UNLIMITED, _UNLIMITED

@@ -73,9 +73,13 @@ def keep_constant(rows: np.ndarray, index: np.ndarray, value: np.ndarray) -> np.
     Returns:
         [K] booleans.
     """
-    kept = np.ones(index.size, np.bool_)
-    _column_kernel(rows.dtype)(rows, index.view(np.uint64), value, kept)
-    return kept
+    expected = np.zeros(rows.shape[1], rows.dtype)
+    expected[index] = value
+    # As wide as the values, so that as many fit into the processor's lanes.
+    same = np.zeros(rows.shape[1], f"i{rows.itemsize}")
+    same[index] = 1
+    _column_kernel(rows.dtype)(rows, expected, same)
+    return same[index] != 0
 
 
 @functools.cache
@@ -86,8 +90,8 @@ def _kernel(dtype: np.dtype) -> Callable[..., Any]:
 
 @functools.cache
 def _column_kernel(dtype: np.dtype) -> Callable[..., Any]:
-    stored = numba.from_dtype(dtype)
-    return _compiled(_keep_constant, _array(stored, 2), _array(numba.uint64), _array(stored), numba.boolean[::1])
+    stored, mask = numba.from_dtype(dtype), numba.from_dtype(np.dtype(f"i{dtype.itemsize}"))
+    return _compiled(_keep_constant, _array(stored, 2), _array(stored), mask[::1])
 
 
 def _array(item: Any, ndim: int = 1) -> Any:
@@ -210,14 +214,14 @@ def _count_outside(values, low, high):  # type: ignore[no-untyped-def]
     return count
 
 
-def _keep_constant(rows, index, value, kept):  # type: ignore[no-untyped-def]
-    # Most columns end in the first rows, and the others come from memory once when few rows are taken at a time.
-    for start in range(0, rows.shape[0], 32):
-        some = False
-        for column in range(index.size):
-            for row in range(start, min(start + 32, rows.shape[0])):
-                if rows[row, index[column]] != value[column]:
-                    kept[column] = False
-            some |= kept[column]
-        if not some:
+def _keep_constant(rows, expected, same):  # type: ignore[no-untyped-def]
+    for row in range(rows.shape[0]):
+        _keep_equal(rows[row], expected, same)
+        if row % 32 == 0 and not same.any():
             return
+
+
+@numba.njit(nogil=True)
+def _keep_equal(values, expected, same):  # type: ignore[no-untyped-def]
+    for i in range(values.size):
+        same[i] &= values[i] == expected[i]

@@ -119,7 +119,11 @@ class Subject:
             self.replayer.replay(frame, self.gathered)
 
     def bare_passes(self) -> Contestant:
-        """Returns what runs the passes that three legs need: cloud, float edge, edge, and each op on float inputs."""
+        """Returns what runs the passes of a frame: cloud, float edge with each op on float inputs, and edge twice.
+
+        The edge model runs once with its layers kept and once as it ships, which gives the answers and shows whether
+        keeping layers changes them.
+        """
         replayer, alignment = self.replayer, self.replayer.alignment
         assert alignment is not None
         both = self.bare_float
@@ -131,6 +135,7 @@ class Subject:
             for frame in frames:
                 replayer.cloud.infer(frame.reference)
                 both.infer(frame.reference)
+                self.bare_edge.infer(frame.reference)
                 self.bare_edge.infer(frame.reference)
 
         return run

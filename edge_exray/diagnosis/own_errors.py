@@ -2,8 +2,9 @@
 
 An op that is computed rightly on rounded inputs and weights, with a rounded output, errs by a known amount: a uniform
 rounding error of one step has the standard deviation step / sqrt(12) (Widrow & Kollar, Quantization Noise, 2008,
-chapter 5), and what the rounding of inputs and weights does was measured on the float model. The own error of a healthy op is near this
-amount, whatever the op; that of an op with wrong weights, scales, zero points or biases is ten times it and more.
+chapter 5), and what the rounding of inputs and weights does was measured on the float model. The own error of a healthy
+op is near this amount, whatever the op; that of an op with wrong weights, scales, zero points or biases is ten times it
+and more.
 """
 
 import dataclasses

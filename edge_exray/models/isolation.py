@@ -164,10 +164,10 @@ def round_inputs(
                     _convert(model, "DEQUANTIZE", stored, rounded[t]),
                 ]
             replaced[twins[t]] = rounded[t]
-        for t, source in zip(op.inputs, twin.inputs, strict=False):
-            weights = _rounded_weights(float_graph, source, edge_graph, t)
+        for t, constant in zip(op.inputs, twin.inputs, strict=False):
+            weights = _rounded_weights(float_graph, constant, edge_graph, t)
             if weights is not None:
-                replaced[source] = _append(main, main.tensors[source])
+                replaced[constant] = _append(main, main.tensors[constant])
                 main.tensors[-1].buffer = _store(model, weights)
         if replaced:
             # The state of an LSTM too: the op itself leaves the end of the sequence there.

@@ -216,6 +216,34 @@ def save_recurrent_net(path: str | os.PathLike[str]) -> str:
     return _save(net, path, dense=net.dense)
 
 
+def save_lstm_net(path: str | os.PathLike[str]) -> str:
+    """An LSTM of Keras 2, which the converter fuses into one op whose state lives in the .tflite.
+
+    Signature `dense`, "x" float32 [1, 6, 3] to "y" float32 [1, 3].
+    """
+    import tensorflow as tf
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(0)
+    layers = tf_keras.layers
+    # Wide enough for the int8 kernel, whose rescaling fails on tiny outputs.
+    wide = tf_keras.initializers.RandomNormal(stddev=1.0, seed=1)
+    module = tf.Module()
+    module.model = tf_keras.Sequential(
+        [
+            layers.Input((6, 3), batch_size=1),
+            layers.LSTM(4, kernel_initializer=wide),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 6, 3], tf.float32, name="x")])
+    def dense(x):
+        return {"y": module.model(x, training=False)}
+
+    return _save(module, path, dense=dense)
+
+
 def save_difference_net(path: str | os.PathLike[str], *, symmetric: bool = False) -> str:
     """Inputs and outputs that only values tell apart.
 

@@ -1,5 +1,6 @@
 """Every check: it fires on the fault that it names, and is silent on a healthy twin."""
 
+import functools
 import json
 import pathlib
 import re
@@ -13,6 +14,7 @@ import edge_exray
 from edge_exray import errors
 from edge_exray.diagnosis.report import Report, Verdict
 from edge_exray.frames.functions import UserFunctions
+from edge_exray.replay import replayer
 
 
 @pytest.fixture(scope="module")
@@ -326,6 +328,23 @@ def test_a_reference_kernel_that_aborts_is_a_finding_and_no_failure(validate, ed
     healthy = validate(kernel_frames=2)
     assert healthy
     assert check(healthy, "kernel_drift").evidence["died"] == []
+
+
+def test_a_production_kernel_that_computes_something_else_is_named(validate, edge_models, monkeypatch):
+    """No kernel of the runtime is wrong: the ones to compare with run op 1 with other weights instead."""
+    other = tampering.scale_weights(pathlib.Path(edge_models["int8"]).read_bytes(), 1, 3.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(replayer, "KernelLeg", functools.partial(replayer.KernelLeg, other=other))
+        report = validate(kernel_frames=2)
+    assert failed(report) == ["kernel_drift"]
+    found = check(report, "kernel_drift")
+    assert found.message.startswith("The production kernel of layer 1 DEPTHWISE_CONV_2D ")
+    assert found.evidence["layer"] == 1
+    assert found.evidence["nrmse"] > 10 * found.evidence["limit"]
+    assert [(suspect.layer, suspect.leg) for suspect in report.suspects] == [(1, "kernel")]
+    healthy = validate(kernel_frames=2)
+    assert healthy
+    assert check(healthy, "kernel_drift").evidence["compared"] == 2 * len(healthy.layers)
 
 
 def test_layers_are_compared_on_some_frames_and_outputs_on_all(validate, tmp_path):

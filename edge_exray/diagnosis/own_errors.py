@@ -1,9 +1,10 @@
 """Which op adds more error by itself than quantisation explains.
 
-An op that is computed rightly on rounded inputs, with a rounded output, errs by a known amount: a uniform rounding
-error of one step has the standard deviation step / sqrt(12) (Widrow & Kollar, Quantization Noise, 2008, chapter 5), and
-what the rounding of the inputs does was measured on the float model. The own error of a healthy op is near this
-amount, whatever the op; that of an op with wrong weights, scales, zero points or biases is ten times it and more.
+An op that is computed rightly on rounded inputs and weights, with a rounded output, errs by a known amount: a uniform
+rounding error of one step has the standard deviation step / sqrt(12) (Widrow & Kollar, Quantization Noise, 2008,
+chapter 5), and what the rounding of inputs and weights does was measured on the float model. The own error of a healthy
+op is near this amount, whatever the op; that of an op with wrong weights, scales, zero points or biases is ten times it
+and more.
 """
 
 import dataclasses

@@ -79,6 +79,7 @@ class Bench:
             interpreter.allocate_tensors()
         for tensor, index in self._isolated.inputs.items():
             interpreter.set_tensor(index, values[tensor])
+        interpreter.reset_all_variables()
         interpreter.invoke()
         drifts = {}
         for op, tensor in self._outputs.items():

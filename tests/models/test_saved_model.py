@@ -70,6 +70,15 @@ def test_any_tensor_of_the_frozen_graph_can_be_fetched(two_input_net, two_input_
     assert cloud.infer(feed)[1] == {}
 
 
+@pytest.mark.parametrize("text", [["AB", "Cd"], [b"AB", b"Cd"]])
+@pytest.mark.parametrize("dtype", [None, object])
+def test_text_is_taken_and_given(text, dtype, lowercase_net):
+    cloud = CloudModel(lowercase_net["cloud"])
+    outputs, tensors = cloud.infer({"text": np.array(text, dtype)}, [cloud.output_tensors()["lower"]])
+    assert outputs["lower"].tolist() == [b"ab", b"cd"]
+    assert [value.tolist() for value in tensors.values()] == [[b"ab", b"cd"]]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -10,12 +10,17 @@ MAPPED = ("components", "pipelines", "schemas")
 OLD_STACK = 'python_version < "3.11"'
 NEW_STACK = 'python_version >= "3.11"'
 
+# Compiles the pass over the layers of a frame: what a replay adds to its forward passes takes a third of the time. The
+# base install does without, on NumPy.
+FAST = "numba"
+
 EXTRAS = {
-    "convert": ["tensorflow>=2.16"],
+    "convert": ["tensorflow>=2.16", FAST],
     "report": ["jinja2", "plotly"],
     "cli": ["typer", "rich"],
     "tfx": [
         "tensorflow>=2.16",
+        FAST,
         "tensorflow-model-analysis",
         "ml-metadata",
         f"tfx[kfp]==1.16.0; {OLD_STACK}",
@@ -40,8 +45,9 @@ EXTRAS = {
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 # uv is what installs the lock: in the lock itself, so that a sync does not remove it.
 # ruff and mypy exactly, because what one version finds clean the next does not.
-# ai-edge-quantizer is what the benchmarks measure against.
-EXTRAS["dev"] = ["ai-edge-quantizer", "pytest", "pytest-xdist", "hypothesis", "ruff==0.17.3", "mypy==2.4.1", "uv"]
+# ai-edge-quantizer is what the benchmarks measure against. tf-keras makes the LSTMs that the converter fuses.
+EXTRAS["dev"] = ["ai-edge-quantizer", "hypothesis", "mypy==2.4.1", "pytest", "pytest-xdist", "ruff==0.17.3", "tf-keras"]
+EXTRAS["dev"] += ["uv"]
 
 
 def version():
@@ -81,8 +87,16 @@ setuptools.setup(
     },
     python_requires=">=3.10,<3.14",
     # Small enough for a Raspberry Pi. jsonschema checks every spec and report, psutil reads memory and machine facts,
-    # ddsketch (pure Python) keeps quantiles that merge in any order.
-    install_requires=["numpy", "ai-edge-litert>=2.3", "ddsketch", "jsonschema", "psutil", "typing_extensions"],
+    # ddsketch (pure Python) keeps quantiles that merge in any order, flatbuffers writes models whose ops stand apart.
+    install_requires=[
+        "numpy",
+        "ai-edge-litert>=2.3",
+        "ddsketch",
+        "flatbuffers",
+        "jsonschema",
+        "psutil",
+        "typing_extensions",
+    ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["exray=edge_exray.cli.main:main"]},
 )

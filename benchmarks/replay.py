@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import psutil
 import rich.console
 import rich.table
 
@@ -56,7 +57,7 @@ def main() -> None:
         os.sched_setaffinity(0, {max(cores)})
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks.replay", *sys.argv[1:]])
     if arguments.watch_memory:
-        print(*_peaks(arguments.root, arguments.memory_frames))
+        print(*_memory(arguments.root, arguments.memory_frames))
         return
     console = rich.console.Console(highlight=False, width=120)
     console.print(_against_peers(arguments))
@@ -65,10 +66,10 @@ def main() -> None:
         command = [sys.executable, "-m", "benchmarks.replay", "--watch-memory", "--root", str(arguments.root)]
         command += ["--memory-frames", str(arguments.memory_frames)]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        few, many = map(int, output.split()[-2:])
+        few, few_peak, many, many_peak = (int(figure) >> 20 for figure in output.split()[-4:])
         console.print(
-            f"peak memory of a replay of {PAIR}: {few / 1024:.0f} MB after {FEW_FRAMES} frames, "
-            f"{many / 1024:.0f} MB after {arguments.memory_frames}"
+            f"memory of a replay of {PAIR}: {few} MB (peak {few_peak} MB) after {FEW_FRAMES} frames, "
+            f"{many} MB (peak {many_peak} MB) after {arguments.memory_frames}"
         )
 
 
@@ -118,7 +119,11 @@ class Subject:
             self.replayer.replay(frame, self.gathered)
 
     def bare_passes(self) -> Contestant:
-        """Returns what runs the passes that three legs need: cloud, float edge, edge, and each op on float inputs."""
+        """Returns what runs the passes of a frame: cloud, float edge with each op on float inputs, and edge twice.
+
+        The edge model runs once with its layers kept and once as it ships, which gives the answers and shows whether
+        keeping layers changes them.
+        """
         replayer, alignment = self.replayer, self.replayer.alignment
         assert alignment is not None
         both = self.bare_float
@@ -130,6 +135,7 @@ class Subject:
             for frame in frames:
                 replayer.cloud.infer(frame.reference)
                 both.infer(frame.reference)
+                self.bare_edge.infer(frame.reference)
                 self.bare_edge.infer(frame.reference)
 
         return run
@@ -213,19 +219,24 @@ def _against_passes(arguments: argparse.Namespace) -> rich.table.Table:
     return table
 
 
-def _peaks(root: pathlib.Path, count: int) -> tuple[int, int]:
-    """Returns the peak memory of this process in KiB after a few and after all frames of a replay."""
-    peaks = []
+def _memory(root: pathlib.Path, count: int) -> list[int]:
+    """Returns the bytes that this process holds, and held at most, after a few and after all frames of a replay."""
+    figures: list[int] = []
+
+    def measure() -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        figures.extend((psutil.Process().memory_info().rss, peak))
 
     def watched() -> Iterator[Example]:
         for number, example in enumerate(_examples(PAIR, count)):
             if number == FEW_FRAMES:
-                peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+                measure()
             yield example
+        measure()
 
     with tempfile.TemporaryDirectory() as folder:
         replay(_paths(PAIR, root), watched(), pathlib.Path(folder) / "replay")
-    return peaks[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return figures
 
 
 if __name__ == "__main__":

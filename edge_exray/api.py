@@ -6,22 +6,48 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from edge_exray import errors
+from edge_exray import errors, files
 from edge_exray.conversion.converter import convert
 from edge_exray.conversion.linter import lint
 from edge_exray.diagnosis.evidence import gather
 from edge_exray.diagnosis.report import Report
 from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.diagnosis.validator import diagnose
-from edge_exray.frames.examples import Example, try_examples
+from edge_exray.frames.examples import Example, check_examples, try_examples
 from edge_exray.frames.functions import UserFunctions, load_functions
+from edge_exray.models import locations
 from edge_exray.profiling.profile import profile
 from edge_exray.replay.replay import Stream, replay
 from edge_exray.replay.replayer import ModelPaths
 from edge_exray.replay.sampling import sample
 from edge_exray.replay.tally import TallyOptions
 
-__all__ = ["lint", "profile", "validate"]
+__all__ = ["check_paths", "lint", "profile", "validate"]
+
+
+def check_paths(
+    cloud: str | os.PathLike[str],
+    edge: str | os.PathLike[str],
+    examples: str | os.PathLike[str] | Iterable[Example],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    float_edge: str | os.PathLike[str] | None = None,
+) -> None:
+    """Does what needs no TensorFlow of `validate`: makes sure that there is something at each path.
+
+    Raises:
+        ModelError: A model is missing, or something else is there.
+        DataError: The examples are missing.
+        ArtifactError: Nothing can be written to `out`.
+    """
+    locations.check_saved_model(cloud)
+    for model in (edge, float_edge):
+        if model is not None:
+            locations.check_tflite(model)
+    if isinstance(examples, str | os.PathLike):
+        check_examples(os.fspath(examples))
+    if out is not None:
+        files.check_folder(out)
 
 
 def validate(
@@ -52,7 +78,8 @@ def validate(
         out: Directory for `report.json`, `report.html`, `junit.xml` and `replay/`; None writes nothing.
         spec: The limits; None for the defaults.
         module: The user's functions, as a `.py` file, an importable module, or functions.
-        signature: Signature of the SavedModel; None takes the only one with dense inputs.
+        signature: Signature of the SavedModel; None takes the only one with dense inputs, or `serving_default` of
+            several with the same inputs and outputs.
         slice_keys: Features whose values name slices.
         max_failed_frames: How many frames may fail (undecodable, a function raises, a shape does not fit) before the
             validation ends with an error; with 0 the first one ends it.
@@ -71,6 +98,7 @@ def validate(
     Raises:
         ExrayError: Models, examples or functions are missing or do not fit each other.
     """
+    check_paths(cloud, edge, examples, out=out, float_edge=float_edge)
     functions = module if isinstance(module, UserFunctions) else load_functions(module)
 
     def read() -> Stream:

@@ -45,7 +45,7 @@ class SpecError(ExrayError):
 
 
 class ArtifactError(ExrayError):
-    """A stored replay, profile or report is missing, damaged, or of another format version."""
+    """A stored replay, profile or report is missing, damaged, of another format version, or cannot be written."""
 
 
 class ProfilingError(ExrayError):

@@ -1,16 +1,51 @@
-"""Writing files so that no half-written one is ever seen under its name."""
+"""Writing files: it fails before the work, not after it, and no half-written file is ever seen under its name."""
 
 import os
 import pathlib
 
+from edge_exray import errors
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Makes sure that files can be written to a folder, which need not exist yet.
+
+    Raises:
+        ArtifactError: They cannot; the message names what is in the way.
+    """
+    place = pathlib.Path(path).absolute()
+    existing = next(folder for folder in (place, *place.parents) if folder.exists())
+    if not existing.is_dir():
+        raise errors.ArtifactError(f"cannot write to the folder {path}: {existing} is a file; name another folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise errors.ArtifactError(f"cannot write to the folder {path}: {existing} is not writable for this user")
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Makes sure that a file can be written.
+
+    Raises:
+        ArtifactError: It cannot; the message names what is in the way.
+    """
+    target = pathlib.Path(path)
+    if target.is_dir():
+        raise errors.ArtifactError(f"cannot write the file {path}: it is a folder; name a file in it")
+    check_folder(target.parent)
+
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Writes a file under a temporary name beside it, then renames it; missing folders are made."""
+    """Writes a file under a temporary name beside it, then renames it; missing folders are made.
+
+    Raises:
+        ArtifactError: The file cannot be written.
+    """
     target = pathlib.Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as e:
+        raise errors.ArtifactError(f"cannot write {target}: {e.strerror}") from e

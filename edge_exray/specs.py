@@ -1,6 +1,7 @@
 """The base of all user-written specifications: dataclasses that read and write schema-checked JSON."""
 
 import dataclasses
+import difflib
 import json
 from typing import Any, ClassVar
 
@@ -19,8 +20,12 @@ class JsonSpec:
     schema_name: ClassVar[str]
 
     @classmethod
-    def from_json(cls, text: str | None) -> Self:
+    def from_json(cls, text: str | None, source: str = "") -> Self:
         """Parses a JSON document; None or an empty text gives the defaults.
+
+        Args:
+            text: The document.
+            source: Name of the file that it is from, for messages.
 
         Raises:
             SpecError: The text is no JSON, or has an unknown key or a value out of range; the key is named.
@@ -30,14 +35,26 @@ class JsonSpec:
         try:
             document = json.loads(text)
         except json.JSONDecodeError as e:
-            raise errors.SpecError(f"{cls.schema_name.replace('_', ' ')} is not valid JSON: {e}") from e
-        return cls.from_dict(document)
+            raise errors.SpecError(f"{cls._title(source)} is not valid JSON: {e}") from e
+        return cls.from_dict(document, source)
 
     @classmethod
-    def from_dict(cls, document: dict[str, Any]) -> Self:
+    def from_dict(cls, document: dict[str, Any], source: str = "") -> Self:
         """Builds the spec from a parsed JSON document; see `from_json`."""
-        schemas.check(document, cls.schema_name, errors.SpecError)
+        allowed = [field.name for field in dataclasses.fields(cls)]
+        unknown = [key for key in document if key not in allowed] if isinstance(document, dict) else []
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], allowed, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise errors.SpecError(
+                f"{cls._title(source)} has the unknown key {unknown[0]}{hint} Its keys are {', '.join(allowed)}"
+            )
+        schemas.check(document, cls.schema_name, errors.SpecError, cls._title(source))
         return cls(**document)
+
+    @classmethod
+    def _title(cls, source: str) -> str:
+        return " ".join(filter(None, [cls.schema_name.replace("_", " "), source]))
 
     def to_json(self) -> str:
         """Returns the document in a canonical form (sorted keys), so that equal specs give equal cache keys."""

@@ -15,13 +15,14 @@ def load(name: str) -> dict[str, Any]:
     return json.loads(text)
 
 
-def check(document: Any, name: str, error: type[errors.ExrayError]) -> None:
+def check(document: Any, name: str, error: type[errors.ExrayError], title: str = "") -> None:
     """Validates a JSON document against the schema `name`.
 
     Args:
         document: The parsed JSON document.
         name: Name of the schema, see `load`.
         error: Class of the error to raise.
+        title: What messages call the document; by default the name of the schema.
 
     Raises:
         error: The document does not fit; the message names the place and the rule of the first violation.
@@ -32,4 +33,4 @@ def check(document: Any, name: str, error: type[errors.ExrayError]) -> None:
     violation = jsonschema.exceptions.best_match(validator.iter_errors(document))
     if violation is not None:
         place = violation.json_path.removeprefix("$").removeprefix(".") or "the document itself"
-        raise error(f"{name.replace('_', ' ')}: {place}: {violation.message}")
+        raise error(f"{title or name.replace('_', ' ')}: {place}: {violation.message}")

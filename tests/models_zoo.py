@@ -97,6 +97,43 @@ def save_conv_net(path: str | os.PathLike[str], seed: int = 0) -> str:
     return _save(net, path, serving_dense=net.serving_dense, serving_default=net.serving_default)
 
 
+TABLE_MEAN, TABLE_SPREAD = np.array([700.0, 0.5, 1.0, 3.0], np.float32), np.array([200.0, 0.15, 0.3, 1.0], np.float32)
+TABLE_INPUTS = ("grams", "share", "ratio", "score")
+
+
+def make_rows(count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    """Rows of a table whose columns differ in their ranges: `TABLE_INPUTS`, float32 [1] each."""
+    rng = np.random.default_rng(seed)
+    rows = (rng.gamma(4.0, 0.5, (count, len(TABLE_INPUTS))) - 2) * TABLE_SPREAD + TABLE_MEAN
+    return [
+        {name: np.array([value], np.float32) for name, value in zip(TABLE_INPUTS, row, strict=True)} for row in rows
+    ]
+
+
+def save_table_net(path: str | os.PathLike[str]) -> str:
+    """A net over the columns of a table, which are joined first and normalised then.
+
+    Signatures `serve` and `serving_default`, one function under two names as Keras 3 exports it: `TABLE_INPUTS` float32
+    [None, 1] each to "classes" float32 [None, 3].
+    """
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+
+    class TableNet(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = tf.Variable(rng.normal(size=(len(TABLE_INPUTS), 3)).astype(np.float32) * 2)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name=name) for name in TABLE_INPUTS])
+        def serve(self, grams, share, ratio, score):
+            row = (tf.concat([grams, share, ratio, score], -1) - TABLE_MEAN) / TABLE_SPREAD
+            return {"classes": tf.nn.softmax(tf.matmul(row, self.weights))}
+
+    net = TableNet()
+    return _save(net, path, serve=net.serve, serving_default=net.serve)
+
+
 def save_wide_net(path: str | os.PathLike[str]) -> str:
     """Another network with the interface of `save_conv_net`: other ops, names and sizes.
 
@@ -177,6 +214,34 @@ def save_recurrent_net(path: str | os.PathLike[str]) -> str:
 
     net = RecurrentNet()
     return _save(net, path, dense=net.dense)
+
+
+def save_lstm_net(path: str | os.PathLike[str]) -> str:
+    """An LSTM of Keras 2, which the converter fuses into one op whose state lives in the .tflite.
+
+    Signature `dense`, "x" float32 [1, 6, 3] to "y" float32 [1, 3].
+    """
+    import tensorflow as tf
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(0)
+    layers = tf_keras.layers
+    # Wide enough for the int8 kernel, whose rescaling fails on tiny outputs.
+    wide = tf_keras.initializers.RandomNormal(stddev=1.0, seed=1)
+    module = tf.Module()
+    module.model = tf_keras.Sequential(
+        [
+            layers.Input((6, 3), batch_size=1),
+            layers.LSTM(4, kernel_initializer=wide),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 6, 3], tf.float32, name="x")])
+    def dense(x):
+        return {"y": module.model(x, training=False)}
+
+    return _save(module, path, dense=dense)
 
 
 def save_difference_net(path: str | os.PathLike[str], *, symmetric: bool = False) -> str:

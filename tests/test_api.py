@@ -1,7 +1,9 @@
 """Every check: it fires on the fault that it names, and is silent on a healthy twin."""
 
+import functools
 import json
 import pathlib
+import re
 
 import models_zoo
 import numpy as np
@@ -12,6 +14,7 @@ import edge_exray
 from edge_exray import errors
 from edge_exray.diagnosis.report import Report, Verdict
 from edge_exray.frames.functions import UserFunctions
+from edge_exray.replay import replayer
 
 
 @pytest.fixture(scope="module")
@@ -192,11 +195,11 @@ def test_failed_and_repeated_frames_are_told_and_the_worst_ones_shown(validate, 
 
     functions = UserFunctions(edge_inputs_fn=app, source="app.py")
     report = validate(examples=[*frames, frames[0]], module=functions, max_failed_frames=1, worst_frames=2)
-    assert report.frames == {"count": 60, "labelled": 60, "failed": 1, "repeated_ids": 1}
+    assert report.frames == {"count": 60, "labelled": 60, "layer_frames": 60, "failed": 1, "repeated_ids": 1}
     assert report.summary.endswith("1 more frames could not be replayed.")
     message = check(report, "frames").message
     assert "1 of 61 frames failed" in message
-    assert "edge_inputs_fn of app.py failed: KeyError: 'image/encoded'" in message
+    assert re.search(r"edge_inputs_fn of app\.py failed: KeyError: 'image/encoded' \(line \d+; the example", message)
     assert "1 frames have the id of an earlier one" in message
     worst, second = report.worst_frames
     assert worst["place"] == "#7"
@@ -338,6 +341,23 @@ def test_a_reference_kernel_that_aborts_is_a_finding_and_no_failure(validate, ed
     healthy = validate(kernel_frames=2)
     assert healthy
     assert check(healthy, "kernel_drift").evidence["died"] == []
+
+
+def test_a_production_kernel_that_computes_something_else_is_named(validate, edge_models, monkeypatch):
+    """No kernel of the runtime is wrong: the ones to compare with run op 1 with other weights instead."""
+    other = tampering.scale_weights(pathlib.Path(edge_models["int8"]).read_bytes(), 1, 3.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(replayer, "KernelLeg", functools.partial(replayer.KernelLeg, other=other))
+        report = validate(kernel_frames=2)
+    assert failed(report) == ["kernel_drift"]
+    found = check(report, "kernel_drift")
+    assert found.message.startswith("The production kernel of layer 1 DEPTHWISE_CONV_2D ")
+    assert found.evidence["layer"] == 1
+    assert found.evidence["nrmse"] > 10 * found.evidence["limit"]
+    assert [(suspect.layer, suspect.leg) for suspect in report.suspects] == [(1, "kernel")]
+    healthy = validate(kernel_frames=2)
+    assert healthy
+    assert check(healthy, "kernel_drift").evidence["compared"] == 2 * len(healthy.layers)
 
 
 def test_layers_are_compared_on_some_frames_and_outputs_on_all(validate, tmp_path):

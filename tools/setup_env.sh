@@ -117,4 +117,4 @@ say "installing $lock (the first time: some minutes, 3 GB)"
 "$VENV/bin/uv" pip sync ${PYTHONDONTWRITEBYTECODE:+--compile-bytecode} "$lock" 2>&1 | sed '/^ [-+~] /d'
 "$VENV/bin/uv" pip install --quiet --no-deps --no-build-isolation --editable .
 echo "$current" >"$STAMP"
-say "done"
+say "done; the command is $VENV/bin/exray (on the PATH after: source $VENV/bin/activate)"

@@ -43,7 +43,7 @@ class SharedReplayer:
         self._paths = paths
         self._handle = shared.Shared()
 
-    def acquire(self) -> Replayer:
+    def acquire(self) -> "_ThreadSafeReplayer":
         """Returns the models of this process, which open on the first call.
 
         Raises:
@@ -65,6 +65,11 @@ class _ThreadSafeReplayer(Replayer):
     def replay(self, frame: Frame, statistics: ReplayStatistics) -> Prediction:
         with self._lock:
             return super().replay(frame, statistics)
+
+    def close(self) -> None:
+        """Ends child processes; another thread that still replays starts them anew."""
+        with self._lock:
+            self.kernels.close()
 
 
 @beam.ptransform_fn
@@ -204,7 +209,7 @@ class _ReplayFn(beam.DoFn):
         self._module = module
         self._options = options
         self._directory = directory
-        self._replayer: Replayer
+        self._replayer: _ThreadSafeReplayer | None = None
         self._functions: UserFunctions
         self._tally: Tally
 
@@ -215,6 +220,7 @@ class _ReplayFn(beam.DoFn):
         self._replayer.alignment = self._alignment
 
     def start_bundle(self) -> None:
+        assert self._replayer is not None
         self._tally = Tally(self._replayer, self._functions, self._options)
 
     def process(self, placed_record: tuple[str, bytes]) -> Iterator[Any]:
@@ -231,6 +237,10 @@ class _ReplayFn(beam.DoFn):
         outputs += [(_STATISTICS, (tuple(key), value)) for key, value in self._tally.statistics.by_key.items()]
         for tag, value in outputs:
             yield beam.pvalue.TaggedOutput(tag, window.GlobalWindows.windowed_value(value))
+
+    def teardown(self) -> None:
+        if self._replayer is not None:  # there is none when `setup` failed
+            self._replayer.close()
 
 
 class _MergeFn(beam.CombineFn):

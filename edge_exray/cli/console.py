@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 
 from edge_exray import errors
@@ -23,7 +24,8 @@ def read_text(path: pathlib.Path | None, what: str) -> str | None:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise errors.SpecError(f"cannot read the {what} {path}: {e}") from e
+        reason = e.strerror if isinstance(e, OSError) else "it is no text"
+        raise errors.SpecError(f"cannot read the {what} {path}: {reason}") from e
 
 
 @contextlib.contextmanager
@@ -50,8 +52,15 @@ def progress(what: str) -> Iterator[Callable[[Iterable], Iterable]]:
         yield track
 
 
-def import_tensorflow() -> None:
-    """Imports TensorFlow without its native log, most of which is about absent GPUs and obeys no setting."""
+@contextlib.contextmanager
+def native_log_hidden() -> Iterator[None]:
+    """Drops what native code writes to stderr, which obeys no setting; Python's own stderr is kept.
+
+    With `--debug` nothing is dropped.
+    """
+    if "--debug" in sys.argv:
+        yield
+        return
     stderr = 2
     terminal = os.dup(stderr)
     with (
@@ -61,9 +70,24 @@ def import_tensorflow() -> None:
     ):
         os.dup2(nowhere.fileno(), stderr)
         try:
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
+            yield
         finally:
             os.dup2(terminal, stderr)
             os.close(terminal)
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without its native log, most of which is about absent GPUs."""
+    with native_log_hidden():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+def start_litert(model: str) -> None:
+    """Loads a .tflite once without LiteRT's native log, which announces its delegate with the first model only."""
+    from ai_edge_litert import interpreter as litert
+
+    # What is wrong with the model is told when it is opened to be used.
+    with native_log_hidden(), contextlib.suppress(ValueError, RuntimeError):
+        litert.Interpreter(model_path=model).allocate_tensors()

@@ -20,6 +20,8 @@ app = typer.Typer(
     epilog="Exit status: 0 passed, 2 failed, 3 inconclusive, 1 error.",
     no_args_is_help=True,
     add_completion=False,
+    # An error that nobody expected is a plain traceback: Rich's shows all values, which fill screens.
+    pretty_exceptions_enable=False,
 )
 app.command()(validate.validate)
 app.command()(profile.profile)
@@ -53,6 +55,11 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         typer.echo(f"exray: {e}", err=True)
+        status = STATUS_ERROR
+    except OSError as e:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"exray: {e.filename or 'reading or writing failed'}: {e.strerror or e}", err=True)
         status = STATUS_ERROR
     except _UsageError as e:
         e.show()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_exray import files
 from edge_exray.cli import console
 
 if TYPE_CHECKING:
@@ -17,19 +18,27 @@ if TYPE_CHECKING:
 
 def profile(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="The edge model (.tflite), then others to compare it with.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL...", help="The edge model (.tflite), then others to compare it with.", show_default=False
+        ),
     ],
     float_edge: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The float edge model, for max_latency_ratio_to_float.")
+        str | None,
+        typer.Option(metavar="FILE", help="The float edge model, for max_latency_ratio_to_float.", show_default=False),
     ] = None,
-    spec: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="JSON file with budgets.")] = None,
+    spec: Annotated[
+        pathlib.Path | None, typer.Option(metavar="FILE", help="JSON file with budgets.", show_default=False)
+    ] = None,
     kernels: Annotated[
-        str | None, typer.Option(metavar="NAME", help="xnnpack, builtin or reference.  [default: xnnpack]")
+        str | None, typer.Option(metavar="NAME", help="xnnpack, builtin or reference.", show_default="xnnpack")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the interpreter.  [default: 1]")] = None,
-    runs: Annotated[int | None, typer.Option(help="Inferences to time.  [default: 50]")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the interpreter.", show_default="1")] = None,
+    runs: Annotated[int | None, typer.Option(help="Inferences to time.", show_default="50")] = None,
     top: Annotated[int, typer.Option(min=0, help="How many of the slowest ops to show.")] = 10,
-    out: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write the profile here as JSON.")] = None,
+    out: Annotated[
+        pathlib.Path | None, typer.Option(metavar="FILE", help="Write the profile here as JSON.", show_default=False)
+    ] = None,
 ) -> None:
     """Times every op of edge models, compares the models, and checks the budgets of the first one."""
     import rich.console
@@ -41,12 +50,15 @@ def profile(
     given = {"kernels": kernels, "num_threads": threads, "runs": runs}
     overrides = {key: value for key, value in given.items() if value is not None}
     conditions = ProfileSpec.from_dict(
-        dataclasses.asdict(ProfileSpec.from_json(console.read_text(spec, "profile spec"))) | overrides
+        dataclasses.asdict(ProfileSpec.from_json(console.read_text(spec, "profile spec"), str(spec or ""))) | overrides
     )
+    if out:
+        files.check_file(out)
     roles = (
         {"edge": models[0]} | ({"float_edge": float_edge} if float_edge else {}) | {path: path for path in models[1:]}
     )
-    result = profiling.profile(roles, conditions)
+    with console.native_log_hidden():
+        result = profiling.profile(roles, conditions)
 
     terminal = rich.console.Console()
     for model in result.models:

@@ -12,32 +12,47 @@ if TYPE_CHECKING:
 
 
 def validate(
-    cloud: Annotated[str, typer.Argument(metavar="CLOUD_SAVED_MODEL", help="Directory of the SavedModel.")],
-    edge: Annotated[str, typer.Argument(metavar="EDGE_TFLITE", help="The edge model.")],
+    cloud: Annotated[
+        str, typer.Argument(metavar="CLOUD_SAVED_MODEL", help="Directory of the SavedModel.", show_default=False)
+    ],
+    edge: Annotated[str, typer.Argument(metavar="EDGE_TFLITE", help="The edge model.", show_default=False)],
     examples: Annotated[
         str,
         typer.Option(
             metavar="DATA",
             help="An .npz or .npy (first axis: frames), TFRecords of tf.Examples, or a folder of images CLASS/*.png.",
+            show_default=False,
         ),
     ],
-    out: Annotated[pathlib.Path, typer.Option(metavar="DIR", help="Where report.html, report.json and junit.xml go.")],
-    spec: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="JSON file with limits.")] = None,
+    out: Annotated[
+        pathlib.Path,
+        typer.Option(metavar="DIR", help="Where report.html, report.json and junit.xml go.", show_default=False),
+    ],
+    spec: Annotated[
+        pathlib.Path | None, typer.Option(metavar="FILE", help="JSON file with limits.", show_default=False)
+    ] = None,
     module: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Python file or module: reference_inputs_fn, edge_inputs_fn, label_fn.  [default: features by name]",
+            help="Python file or module: reference_inputs_fn, edge_inputs_fn, label_fn.",
+            show_default="features by name",
         ),
     ] = None,
     signature: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Signature.  [default: the only one with dense inputs]")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Signature that the device runs.",
+            show_default="the one with dense inputs, serving_default of several alike",
+        ),
     ] = None,
     float_edge: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The float edge model.  [default: converted anew]")
+        str | None, typer.Option(metavar="FILE", help="The float edge model.", show_default="converted anew")
     ] = None,
     slice_key: Annotated[
-        list[str] | None, typer.Option(metavar="FEATURE", help="Feature whose values name slices; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="FEATURE", help="Feature whose values name slices; repeatable.", show_default=False),
     ] = None,
     max_failed_frames: Annotated[
         int, typer.Option(min=0, help="Frames that may fail; more are an error. They are counted in the report.")
@@ -60,11 +75,14 @@ def validate(
     from edge_exray import api
     from edge_exray.diagnosis.spec import ValidationSpec
 
-    validation_spec = ValidationSpec.from_json(limits)
+    validation_spec = ValidationSpec.from_json(limits, str(spec or ""))
+    api.check_paths(cloud, edge, examples, out=out, float_edge=float_edge)
     kernels = None
     if time_kernels:
         roles = {"edge": edge} | ({"float_edge": float_edge} if float_edge else {})
-        kernels = api.profile(roles).to_dict()
+        with console.native_log_hidden():
+            kernels = api.profile(roles).to_dict()
+    console.start_litert(edge)
     with console.progress("replaying frames") as track:
         console.import_tensorflow()
         report = api.validate(

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from edge_exray.diagnosis import own_errors
+from edge_exray.diagnosis import input_ranges, own_errors
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Suspect, Verdict
 from edge_exray.drift.statistics import DriftStatistics
@@ -19,6 +19,8 @@ from edge_exray.replay import kernel_leg
 # Of the constants that differ so many are listed, and so many layers suspected.
 _LISTED = 20
 _SUSPECTS = 5
+# A sentence names so many inputs.
+_NAMED = 15
 _WEIGHTED_OPS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 # Kernels that are fused sum in another order; so much is no other answer.
@@ -57,10 +59,19 @@ def preprocessing(evidence: Evidence) -> Finding:
     }
     if not bad:
         return _finding("preprocessing", True, "The edge inputs equal the reference inputs.", figures)
-    name, worst = max(bad.items(), key=lambda item: (item[1].nrmse != item[1].nrmse, item[1].nrmse))
-    message = f"The app prepares input {name} differently: {worst.hypothesis}."
+    (name, worst), *others = sorted(bad.items(), key=lambda item: (item[1].nrmse == item[1].nrmse, -item[1].nrmse))
+    if worst.swapped_with:
+        message = f"The app swaps the inputs {name} and {worst.swapped_with}: it feeds each what belongs to the other."
+        others = [item for item in others if item[0] != worst.swapped_with]
+    else:
+        message = f"The app prepares input {name} differently: {worst.hypothesis}."
     if worst.code:
         message += f" It feeds {worst.code} where the reference feeds x; undo this in the app."
+    if others:
+        swaps = {tuple(sorted((other, d.swapped_with))) for other, d in others if d.swapped_with}
+        plural = "inputs differ" if len(others) > 1 else "input differs"
+        message += f" {len(others)} more {plural}: {_listed([other for other, _ in others])}"
+        message += "".join(f"; {one} and {two} are swapped" for one, two in sorted(swaps)) + "."
     return _finding("preprocessing", False, message, figures)
 
 
@@ -162,28 +173,33 @@ def conversion_drift(evidence: Evidence) -> Finding:
 def calibration_range(evidence: Evidence) -> Finding | None:
     """The quantised tensors can represent the values that the frames produce."""
     spec = evidence.spec
-    inputs: dict[str, Any] = {}
-    for name in evidence.inputs:
-        channels = evidence.channels(name)
-        if not channels.quantized:
-            continue
-        low, high = evidence.replay.summary["input_ranges"][name]
-        use = float(channels.reference_range[1] - channels.reference_range[0]) / (high - low)
-        clipped = channels.clipped / channels.quantized
-        inputs[name] = {"clipped_share": clipped, "range_use": use, "representable": [low, high]}
-        if clipped > spec.max_clipped_share or use < spec.min_range_use:
-            seen = f"[{channels.reference_range[0]:.3g}, {channels.reference_range[1]:.3g}]"
-            loss = (
-                f"{clipped:.0%} of the values are clipped"
-                if clipped > spec.max_clipped_share
-                else f"only {use:.1%} of the range is used"
-            )
-            message = (
-                f"Input {name} was calibrated for [{low:.3g}, {high:.3g}], but the reference inputs span {seen}: "
-                f"{loss}. "
-                "Calibrate on inputs that are prepared like the reference inputs."
-            )
-            return _finding("calibration_range", False, message, {"inputs": inputs})
+    ranges = input_ranges.input_ranges(evidence)
+    inputs = {item.name: item.to_dict() for item in ranges}
+    if max((item.clipped for item in ranges), default=0.0) <= spec.max_clipped_share:
+        shared = input_ranges.shared_scale(ranges, spec.min_range_use)
+        if shared:
+            return _shared_scale(evidence, shared, inputs)
+    # An input that is clipped loses more than one that wastes its range.
+    bad = sorted(
+        (item for item in ranges if item.clipped > spec.max_clipped_share or item.use < spec.min_range_use),
+        key=lambda item: (-item.clipped if item.clipped > spec.max_clipped_share else 0.0, item.use),
+    )
+    if bad:
+        first, *others = bad
+        seen = f"[{first.seen[0]:.3g}, {first.seen[1]:.3g}]"
+        loss = (
+            f"{first.clipped:.0%} of the values are clipped"
+            if first.clipped > spec.max_clipped_share
+            else f"only {first.use:.1%} of the range is used"
+        )
+        message = (
+            f"Input {first.name} was calibrated for [{first.representable[0]:.3g}, {first.representable[1]:.3g}], but "
+            f"the reference inputs span {seen}: {loss}. "
+        )
+        if others:
+            message += f"The same holds for {_listed([item.name for item in others])}. "
+        message += "Calibrate on inputs that are prepared like the reference inputs."
+        return _finding("calibration_range", False, message, {"inputs": inputs})
     quantized = [(la, d) for _, la, d in _layer_drifts(evidence, "quantization") if d.quantized]
     if not quantized and not inputs:
         return None
@@ -201,6 +217,23 @@ def calibration_range(evidence: Evidence) -> Finding | None:
     return _finding("calibration_range", True, message, {"inputs": inputs, "worst_clipped_share": worst})
 
 
+def _shared_scale(evidence: Evidence, shared: input_ranges.SharedScale, inputs: dict[str, Any]) -> Finding:
+    """Tells that inputs are coarse because of the op that joins them, which no calibration mends."""
+    layer, dominant = evidence.layers[shared.reader], shared.dominant
+    low, high = dominant.representable
+    narrow = _listed([f"{item.name} ({100 * item.use:.2g}%)" for item in shared.narrow])
+    message = (
+        f"L{_place(layer)[1:]} gives the {len(shared.inputs)} inputs that it joins one scale and zero point, for "
+        f"[{low:.3g}, {high:.3g}]; input {dominant.name} with [{dominant.seen[0]:.3g}, {dominant.seen[1]:.3g}] "
+        f"dominates it. Too little of that range is left to {narrow}. Normalise every input before they are joined, in "
+        "both preprocessings or by an op of the model, or keep the activations in float (quantization "
+        '"none", "float16" or "dynamic_range").'
+    )
+    reason = f"gives {len(shared.inputs)} inputs one scale, which {dominant.name} dominates"
+    figures = {"inputs": inputs, "layer": layer.index, "dominant": dominant.name}
+    return _finding("calibration_range", False, message, figures, [_suspect(layer, "quantization", reason)])
+
+
 def own_error(evidence: Evidence) -> Finding | None:
     """No op of the edge model adds more error by itself than quantisation explains."""
     found = own_errors.figures(evidence)
@@ -215,10 +248,12 @@ def own_error(evidence: Evidence) -> Finding | None:
     accused = own_errors.outlier(found, limit)
     if accused is None:
         worst = max(found, key=lambda own: own.ratio)
-        message = (
-            f"No op stands out by the error that it adds itself: the most is {worst.ratio:.2g} times what rounding "
-            f"causes, by {_place(worst.layer)}."
-        )
+        message = "No op adds an error itself."
+        if worst.ratio:
+            message = (
+                f"No op stands out by the error that it adds itself: the most is {worst.ratio:.2g} times what rounding "
+                f"causes, by {_place(worst.layer)}."
+            )
         return _finding("own_error", True, message, figures | {"worst_ratio": worst.ratio})
     layer, drift = accused.layer, accused.drift
     message = (
@@ -241,9 +276,10 @@ def quantization_drift(evidence: Evidence) -> Finding | None:
     figures = {"limit": limit, "worst_nrmse": worst.nrmse, "worst_layer": worst_layer.index}
     bad = {index for index, (la, drift) in drifts.items() if not drift.nrmse <= limit and not _below_step(la, drift)}
     if not bad:
-        message = (
-            f"Every layer stays near its float twin: the worst is {_place(worst_layer)} with nRMSE {worst.nrmse:.3g}."
-        )
+        message = "Every layer equals its float twin."
+        if worst.nrmse:
+            place = _place(worst_layer)
+            message = f"Every layer stays near its float twin: the worst is {place} with nRMSE {worst.nrmse:.3g}."
         return _finding("quantization_drift", True, message, figures)
     first, beyond = drifts[min(bad)]
     own = own_errors.figures(evidence)
@@ -434,6 +470,12 @@ def _layer_drifts(evidence: Evidence, *legs: str) -> Iterator[tuple[str, Layer, 
 def _place(layer: Layer) -> str:
     twin = f" (cloud {layer.cloud_tensor})" if layer.cloud_tensor else ""
     return f"layer {layer.index} {layer.op} {layer.spec.name.split(';')[-1]}{twin}"
+
+
+def _listed(names: list[str]) -> str:
+    """Returns names as a text, the last ones as their number when there are many."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _severity(constant: ConstantParity) -> float:

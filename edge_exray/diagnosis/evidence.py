@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from edge_exray.diagnosis import preprocessing
+from edge_exray.diagnosis import preprocessing, swaps
 from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.drift.channels import ChannelStatistics
 from edge_exray.drift.statistics import DriftStatistics
@@ -104,15 +104,24 @@ def gather(replay: result.ReplayResult, spec: ValidationSpec) -> Evidence:
         for key in replay.statistics.by_key
         if key.kind == "input" and key.leg == "preprocessing" and key.slice == ALL_FRAMES
     ]
-    inputs = {}
+    channels = {}
     for name in sorted(names):
         statistic = replay.statistic("preprocessing", "input", name)
         assert isinstance(statistic, ChannelStatistics)
-        inputs[name] = preprocessing.diagnose(statistic)
+        channels[name] = statistic
     predictions = list(replay.predictions())
     agreement = compare_answers(predictions, replay.summary["outputs"])
     repeated_ids = len(predictions) - len({prediction[result.FRAME_ID][0] for prediction in predictions})
-    return Evidence(replay, spec, agreement, inputs, repeated_ids)
+    return Evidence(replay, spec, agreement, _diagnose_inputs(channels), repeated_ids)
+
+
+def _diagnose_inputs(channels: dict[str, ChannelStatistics]) -> dict[str, preprocessing.Diagnosis]:
+    inputs = {name: preprocessing.diagnose(statistic) for name, statistic in channels.items()}
+    unexplained = {name: channels[name] for name, d in inputs.items() if d.hypothesis and not d.code}
+    for name, other in swaps.find_swaps(unexplained).items():
+        hypothesis = f"it holds what belongs to input {other}, the two are swapped"
+        inputs[name] = dataclasses.replace(inputs[name], hypothesis=hypothesis, swapped_with=other)
+    return inputs
 
 
 def compare_answers(predictions: Iterable[Example], outputs: dict[str, list[int]]) -> Agreement:

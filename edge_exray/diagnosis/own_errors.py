@@ -1,9 +1,10 @@
 """Which op adds more error by itself than quantisation explains.
 
-An op that is computed rightly on rounded inputs, with a rounded output, errs by a known amount: a uniform rounding
-error of one step has the standard deviation step / sqrt(12) (Widrow & Kollar, Quantization Noise, 2008, chapter 5), and
-what the rounding of the inputs does was measured on the float model. The own error of a healthy op is near this
-amount, whatever the op; that of an op with wrong weights, scales, zero points or biases is ten times it and more.
+An op that is computed rightly on rounded inputs and weights, with a rounded output, errs by a known amount: a uniform
+rounding error of one step has the standard deviation step / sqrt(12) (Widrow & Kollar, Quantization Noise, 2008,
+chapter 5), and what the rounding of inputs and weights does was measured on the float model. The own error of a healthy
+op is near this amount, whatever the op; that of an op with wrong weights, scales, zero points or biases is ten times it
+and more.
 """
 
 import dataclasses
@@ -15,10 +16,6 @@ from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.models.alignment import Layer
 
-# Robust z-score beyond which an op stands out from the other ops of its model, on the logarithm of the ratio.
-_OUTLIER = 6.0
-# Least spread of the logarithm: the ops of a healthy model lie closer together than it matters.
-_LEAST_SPREAD = 0.25
 # Frames that calibration has not seen have some values beyond its range. So many are normal, and what they lose is
 # no fault of the op; the check of the calibration judges larger shares.
 _NORMAL_CLIPPED_SHARE = 0.01
@@ -78,15 +75,12 @@ def outlier(found: Sequence[OwnFigures], limit: float) -> OwnFigures | None:
 
     Args:
         found: The own errors of the layers.
-        limit: Ratio to the expected error that no op is accused below.
+        limit: Ratio to the expected error that no op is accused below; it grows with the median ratio.
     """
-    logs = [math.log(own.ratio) for own in found if 0 < own.ratio < math.inf]
-    middle = statistics.median(logs) if logs else 0.0
-    # 1.4826 makes the median absolute deviation of a normal distribution its standard deviation.
-    deviation = 1.4826 * statistics.median(abs(value - middle) for value in logs) if logs else 0.0
-    spread = max(deviation, _LEAST_SPREAD)
-    # A model whose ops are mostly wrong must not make its own measure.
-    bound = max(limit, math.exp(min(middle, math.log(limit)) + _OUTLIER * spread))
+    middle = statistics.median([own.ratio for own in found] or [0.0])
+    # What all ops of a model have in common, weights of few bits for example, makes none of them stand out; but a model
+    # whose ops are mostly wrong must not make its own measure.
+    bound = limit * min(max(middle, 1.0), limit)
     return next((own for own in found if own.ratio > bound), None)
 
 

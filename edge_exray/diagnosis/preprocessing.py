@@ -40,6 +40,7 @@ class Diagnosis:
         permutation: `edge[..., c]` comes from `reference[..., permutation[c]]`.
         scale, offset: Affine map of each edge channel.
         reference_range, edge_range: Smallest and largest value.
+        swapped_with: The input that it is swapped with, see `edge_exray.diagnosis.swaps`.
     """
 
     identical: bool
@@ -52,11 +53,12 @@ class Diagnosis:
     offset: list[float] | None
     reference_range: list[float]
     edge_range: list[float]
+    swapped_with: str | None = dataclasses.field(default=None, kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns an entry of `preprocessing` in `schemas/report.schema.json`."""
         document = dataclasses.asdict(self)
-        del document["nrmse"]
+        del document["nrmse"], document["swapped_with"]
         return document
 
 
@@ -151,9 +153,11 @@ def _scaling(a: float, b: float, reference_range: list[float]) -> str:
             if have != want and abs(a / ratio - 1) < 5e-3 and abs(b - shift) < 5e-3 * 255 * want_scale:
                 return f"wrong scale: {want} instead of {have}"
     kinds = {"scale": abs(a - 1) > 1e-3, "offset": abs(b) > 1e-3 * (reference_range[1] - reference_range[0])}
-    term = {"scale": f"{a:.5g} * x", "offset": f"x {b:+.5g}"}
     found = [kind for kind, on in kinds.items() if on]
-    return f"wrong {' and '.join(found)}: {term[found[0]] if len(found) == 1 else f'{a:.5g} * x {b:+.5g}'}"
+    term = f"{a:.5g} * x" if kinds["scale"] else "x"
+    if kinds["offset"]:
+        term += f" {'-' if b < 0 else '+'} {abs(b):.5g}"
+    return f"wrong {' and '.join(found)}: {term}"
 
 
 def _plausible(convention: str, span: list[float]) -> bool:
@@ -175,7 +179,8 @@ def _code(permutation: list[int], scale: np.ndarray, offset: np.ndarray) -> str:
     if not np.allclose(scale, 1, atol=1e-3):
         code += f" * {_literal(scale)}"
     if not np.allclose(offset, 0, atol=1e-6 * max(1.0, np.abs(scale).max())):
-        code += f" + {_literal(offset)}"
+        # One sign for all channels reads better in front of the numbers.
+        code += f" - {_literal(-offset)}" if np.all(offset < 0) else f" + {_literal(offset)}"
     return code
 
 

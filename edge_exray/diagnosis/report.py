@@ -54,6 +54,7 @@ class Suspect:
         cloud_tensor: The cloud tensor it is paired with, if any.
         leg: The leg in which it stands out.
         reason: One sentence.
+        check: Name of the check; `diagnose` fills it in.
     """
 
     layer: int
@@ -62,6 +63,7 @@ class Suspect:
     cloud_tensor: str | None
     leg: str
     reason: str
+    check: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ class ValidationSpec(JsonSpec):
         max_accuracy_drop: Largest drop of the share of right answers from cloud to edge.
         max_layer_nrmse: Largest nRMSE of a layer between float edge and edge model; healthy int8 models stay
             below 0.08.
-        max_own_error: Largest own error of an op, in multiples of what the rounding of its inputs and its output
+        max_own_error: Largest own error of an op, in multiples of what the rounding of its inputs, weights and output
             causes by itself; healthy int8 models stay below 4.
         max_kernel_nrmse: Largest nRMSE of an op between production kernels and built-in or reference kernels on the
             same values; differences below one step of a quantised tensor do not count.

@@ -1,5 +1,6 @@
 """From a replay to a report: runs the checks and gathers what the reports show."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from edge_exray.diagnosis import checks, own_errors, pictures
 from edge_exray.diagnosis.evidence import Evidence
-from edge_exray.diagnosis.report import CheckResult, Report, Suspect, Verdict
+from edge_exray.diagnosis.report import CheckResult, Report, Verdict
 from edge_exray.models.alignment import Layer
 from edge_exray.replay.worst_frames import WorstFrame
 
@@ -34,7 +35,7 @@ def diagnose(
     replay = evidence.replay
     findings = [finding for check in checks.CHECKS if (finding := check(evidence)) is not None]
     results = [result for result, _ in findings] + list(extra_checks)
-    suspects: list[Suspect] = [suspect for _, found in findings for suspect in found]
+    suspects = [dataclasses.replace(suspect, check=result.name) for result, found in findings for suspect in found]
     verdicts = {result.verdict for result in results}
     verdict = next(v for v in (Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.PASSED) if v in verdicts)
     agreement = evidence.agreement

@@ -59,26 +59,30 @@ class ChannelStatistics:
         channels = reference.shape[-1] if reference.ndim > 2 and reference.shape[-1] <= MAX_CHANNELS else 1
         r = reference.astype(np.float64).reshape(-1, channels)
         e = r if same else edge.astype(np.float64).reshape(-1, channels)
-        if not (np.isfinite(r).all() and np.isfinite(e).all()):
-            self.nonfinite += 1
-            return
         if not r.size:  # a dimension of unknown size, which this frame has nothing in
+            return
+        span = r.min(), r.max()
+        edge_span = span if same else (e.min(), e.max())
+        # NaN and infinity come to the extremes.
+        if not np.isfinite([span, edge_span]).all():
+            self.nonfinite += 1
             return
         if representable:
             self.quantized += r.size
-            self.clipped += int(np.count_nonzero((r < representable[0]) | (r > representable[1])))
+            if span[0] < representable[0] or span[1] > representable[1]:
+                self.clipped += int(np.count_nonzero((r < representable[0]) | (r > representable[1])))
         if not self.count:
             self.reference_sum, self.edge_sum = np.zeros(channels), np.zeros(channels)
             self.reference_products, self.cross_products, self.edge_products = np.zeros((3, channels, channels))
         self.count += len(r)
-        sums, products, span = r.sum(0), r.T @ r, (r.min(), r.max())
+        sums, products = r.sum(0), r.T @ r
         self.reference_sum += sums
         self.reference_products += products
         self._widen(self.reference_range, *span)
         self.edge_sum += sums if same else e.sum(0)
         self.cross_products += products if same else r.T @ e
         self.edge_products += products if same else e.T @ e
-        self._widen(self.edge_range, *(span if same else (e.min(), e.max())))
+        self._widen(self.edge_range, *edge_span)
 
     def merge(self, other: "ChannelStatistics") -> None:
         """Adds the frames that `other` has seen."""

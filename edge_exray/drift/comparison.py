@@ -1,30 +1,13 @@
-"""Compares two runs of a tensor on one frame, in one pass over blocks that stay in the processor's cache."""
+"""Compares two runs of a tensor on one frame."""
 
 import dataclasses
-import functools
 import math
-import threading
+from types import ModuleType
 
 import numpy as np
 
-from edge_exray.drift.values import BLOCK, Survey, Values
-from edge_exray.models.tensors import Quantization
-
-_ROW = 1 << 12
-_ONES = np.ones(_ROW, np.float32)
-
-
-class _Scratch(threading.local):
-    """Memory for one block of each kind, kept because fresh memory costs more than what is done in it."""
-
-    def __init__(self) -> None:
-        self.reference, self.error = np.empty((2, BLOCK), np.float32)
-
-
-_scratch = _Scratch()
-
-# Below it squares vanish in float32.
-_SMALLEST = 1e-15
+from edge_exray.drift.fusion import fusion
+from edge_exray.drift.values import Values
 
 
 @dataclasses.dataclass
@@ -38,7 +21,7 @@ class Comparison:
         finite: Number of pairs in which both values are finite.
         error_sum, error_square_sum: Sums of e - r and of (e - r)^2.
         reference_square_sum, edge_square_sum: Sums of r^2 and e^2.
-        max_abs: Largest |e - r|.
+        max_abs: Largest |e - r|; rounded to float32 where both sides are of float32 or quantised.
         reference_min, reference_max, edge_min, edge_max: Extremes of the finite values.
         reference_nonfinite, edge_nonfinite: Numbers of NaN and infinite values on each side.
         saturated: Edge values that sit at a limit of their integer dtype.
@@ -91,8 +74,9 @@ class Comparison:
 def compare(reference: Values, edge: Values) -> Comparison:
     """Compares the values of two runs.
 
-    float32 and quantised values are compared in float32, as the models compute: differences are exact to its last
-    digit, sums to about 1e-6 of the sum of magnitudes. All else, and what float32 has no room for, is in float64.
+    Sums are of float64. float32 and quantised values take one compiled pass where numba is installed
+    (`edge_exray.drift.fused`); all else, and pairs with NaN or infinite values, takes NumPy's passes over float64. Both
+    give the same figures but for the order of the terms of a sum.
 
     Args:
         reference: Values of the reference run.
@@ -105,66 +89,52 @@ def compare(reference: Values, edge: Values) -> Comparison:
         raise ValueError(f"reference has {reference.size} values, edge has {edge.size}")
     if not reference.size:
         return Comparison()
-    compared = _compare_blocks(reference, edge) if reference.is_single and edge.is_single else None
-    compared = compared or _compare_exactly(reference.real(), edge.real())
-    compared.values = reference.size
-    if edge.is_quantized:
-        compared.quantized = edge.size
-        compared.saturated = edge.survey.saturated if edge.survey else _saturated(edge.stored)
-        compared.clipped = _clipped(reference, edge, compared)
-    return compared
+    is_single = reference.is_single and edge.is_single
+    fused = fusion() if is_single else None
+    return (fused and _compare_at_once(fused, reference, edge)) or _compare_in_steps(reference, edge, is_single)
 
 
-def _compare_blocks(reference: Values, edge: Values) -> Comparison | None:
-    """Returns the comparison, or None when float32 has no room for some value."""
-    left, right = reference.survey or Survey(), edge.survey or Survey()
-    total = square_total = highest = lowest = 0.0
-    for start in range(0, reference.size, BLOCK):
-        r, e = reference.block(start, _scratch.reference), edge.block(start, _scratch.error)
-        if reference.survey is None and not reference.add_to(left, start, r):
-            return None
-        if edge.survey is None and not edge.add_to(right, start, e):
-            return None
-        error = np.subtract(e, r, out=_scratch.error[: r.size])
-        total += _sum(error)
-        square_total += float(np.dot(error, error))
-        highest = max(highest, float(np.maximum.reduce(error)))
-        lowest = min(lowest, float(np.minimum.reduce(error)))
-    reference.survey, edge.survey = left, right
-    (reference_min, reference_max), (edge_min, edge_max) = reference.extremes(left), edge.extremes(right)
-    max_abs = max(highest, -lowest)
-    for magnitude in (max_abs, max(-reference_min, reference_max), max(-edge_min, edge_max)):
-        if 0 < magnitude < _SMALLEST:
-            return None
+def _compare_at_once(fused: ModuleType, reference: Values, edge: Values) -> Comparison | None:
+    """Returns the comparison, or None when a value is not finite."""
+    r = reference.real().astype(np.float32) if reference.is_quantized else reference.flat()
+    found = fused.compare(r, edge.flat(), edge.affine, edge.limits, edge.representable)
+    if not math.isfinite(found.reference_square_sum + found.edge_square_sum):
+        return None
     return Comparison(
-        finite=reference.size,
-        error_sum=total,
-        error_square_sum=square_total,
-        max_abs=max_abs,
-        reference_square_sum=left.square_sum,
-        edge_square_sum=right.square_sum,
-        reference_min=reference_min,
-        reference_max=reference_max,
-        edge_min=edge_min,
-        edge_max=edge_max,
+        values=edge.size,
+        finite=edge.size,
+        error_sum=found.error_sum,
+        error_square_sum=found.error_square_sum,
+        reference_square_sum=found.reference_square_sum,
+        edge_square_sum=found.edge_square_sum,
+        max_abs=found.max_abs,
+        # Plus zero, because which of 0.0 and -0.0 is the smaller one depends on their order.
+        reference_min=found.reference_min + 0.0,
+        reference_max=found.reference_max + 0.0,
+        edge_min=found.edge_min + 0.0,
+        edge_max=found.edge_max + 0.0,
+        saturated=found.saturated,
+        clipped=found.clipped,
+        quantized=edge.size if edge.is_quantized else 0,
     )
 
 
-def _sum(block: np.ndarray) -> float:
-    """Returns the sum of a float32 block: rows in float32, then float64; BLAS is twice as fast on rows as on one."""
-    head = block.size - block.size % _ROW
-    rows = block[:head].reshape(-1, _ROW) @ _ONES
-    return float(np.add.reduce(rows, dtype=np.float64)) + float(np.dot(block[head:], _ONES[: block.size - head]))
-
-
-def _compare_exactly(r: np.ndarray, e: np.ndarray) -> Comparison:
+def _compare_in_steps(reference: Values, edge: Values, is_single: bool) -> Comparison:
+    r, e = reference.real(), edge.real()
     r_finite, e_finite = np.isfinite(r), np.isfinite(e)
     compared = Comparison(
+        values=r.size,
         reference_nonfinite=int(r.size - np.count_nonzero(r_finite)),
         edge_nonfinite=int(e.size - np.count_nonzero(e_finite)),
     )
-    both = r_finite & e_finite
-    r, e = r[both], e[both]
+    if edge.is_quantized:
+        low, high = edge.representable
+        compared.quantized = edge.size
+        compared.saturated = sum(int(np.count_nonzero(edge.stored == limit)) for limit in edge.limits)
+        compared.clipped = int(np.count_nonzero(r < low)) + int(np.count_nonzero(r > high))
+    if compared.reference_nonfinite or compared.edge_nonfinite:
+        both = r_finite & e_finite
+        r, e = r[both], e[both]
     if not r.size:
         return compared
     error = e - r
@@ -172,36 +142,8 @@ def _compare_exactly(r: np.ndarray, e: np.ndarray) -> Comparison:
     compared.error_sum = float(error.sum())
     compared.error_square_sum = float(error @ error)
     compared.reference_square_sum, compared.edge_square_sum = float(r @ r), float(e @ e)
-    compared.max_abs = float(np.abs(error).max())
-    compared.reference_min, compared.reference_max = float(r.min()), float(r.max())
-    compared.edge_min, compared.edge_max = float(e.min()), float(e.max())
+    max_abs = np.abs(error).max()
+    compared.max_abs = float(np.float32(max_abs) if is_single else max_abs)
+    compared.reference_min, compared.reference_max = float(r.min()) + 0.0, float(r.max()) + 0.0
+    compared.edge_min, compared.edge_max = float(e.min()) + 0.0, float(e.max()) + 0.0
     return compared
-
-
-def _saturated(stored: np.ndarray) -> int:
-    limits = np.iinfo(stored.dtype)
-    return int(np.count_nonzero(stored == limits.min)) + int(np.count_nonzero(stored == limits.max))
-
-
-def _clipped(reference: Values, edge: Values, compared: Comparison) -> int:
-    assert edge.spec is not None
-    assert edge.spec.quantization is not None
-    low, high = _representable(edge.spec.quantization, edge.stored.dtype)
-    if not reference.is_single or compared.reference_nonfinite:
-        real = reference.real()
-        return int(np.count_nonzero(real < low)) + int(np.count_nonzero(real > high))
-    if low <= compared.reference_min and compared.reference_max <= high:
-        return 0
-    clipped = 0
-    for start in range(0, reference.size, BLOCK):
-        block = reference.block(start, _scratch.reference)
-        clipped += int(np.count_nonzero(block < np.float32(low))) + int(np.count_nonzero(block > np.float32(high)))
-    return clipped
-
-
-@functools.lru_cache(maxsize=1 << 14)
-def _representable(quantization: Quantization, dtype: np.dtype) -> tuple[float, float]:
-    low, high = quantization.range(dtype)
-    # The kernels of SOFTMAX and LOGISTIC fix a range that ends one step below 1.
-    slack = max(quantization.scale)
-    return low - slack, high + slack

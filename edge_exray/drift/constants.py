@@ -5,8 +5,12 @@ import math
 
 import numpy as np
 
-# Most channels show in a few rows that they vary, so that only the others need all rows.
-_FIRST_ROWS = 32
+from edge_exray.drift.fusion import fusion
+
+Scans = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Channels, the value of each, and whether each holds it in all rows of one array."""
+
+_COMPILED = {np.dtype(dtype) for dtype in (np.float32, np.int8, np.uint8, np.int16)}
 
 
 @dataclasses.dataclass(eq=False)
@@ -25,11 +29,12 @@ class ConstantChannels:
     index: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     value: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
-    def update(self, stored: np.ndarray) -> None:
+    def update(self, stored: np.ndarray, scans: Scans | None = None) -> None:
         """Adds one frame.
 
         Args:
             stored: Array of a numeric dtype; quantised values may be given as they are stored.
+            scans: Of this array so far: accumulators that have seen the same frames share one scan. It is added to.
         """
         channels = stored.shape[-1] if stored.ndim else 1
         if not stored.size or (channels == self.channels and not self.index.size):
@@ -41,10 +46,15 @@ class ConstantChannels:
         if not self.channels:
             self.channels, self.index, self.value = channels, np.arange(channels), rows[0].astype(np.float64)
             self._keep(np.isfinite(self.value), channels)
-        for part in (rows[:_FIRST_ROWS], rows[_FIRST_ROWS:]):
-            if self.index.size and len(part):
-                # Back in the dtype that they came from the values are what they were.
-                self._keep((part[:, self.index] == self.value.astype(part.dtype)).all(0), channels)
+        # Back in the dtype that they came from the values are what they were.
+        value = self.value.astype(rows.dtype)
+        known = (kept for *sought, kept in scans or () if all(map(np.array_equal, sought, (self.index, value))))
+        kept = next(known, None)
+        if kept is None:
+            kept = _still_constant(rows, self.index, value)
+            if scans is not None:
+                scans.append((self.index, value, kept))
+        self._keep(kept, channels)
 
     def merge(self, other: "ConstantChannels") -> None:
         """Adds the frames that `other` has seen."""
@@ -77,3 +87,15 @@ class ConstantChannels:
         if not kept.all():
             self.index, self.value = self.index[kept], self.value[kept]
         self.channels = max(self.channels, channels)
+
+
+def _still_constant(rows: np.ndarray, index: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Returns which of the columns `index` hold their `value` in all rows."""
+    fused = fusion() if rows.dtype in _COMPILED else None
+    if fused:
+        return fused.keep_constant(np.ascontiguousarray(rows), index, value)
+    kept = np.ones(index.size, np.bool_)
+    # Most channels show in a few rows that they vary, so that only the others need all rows.
+    for part in (rows[:32], rows[32:]):
+        kept[kept] = (part[:, index[kept]] == value[kept]).all(0)
+    return kept

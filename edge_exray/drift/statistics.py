@@ -47,16 +47,20 @@ class DriftStatistics(Comparison):
         """
         reference = reference if isinstance(reference, Values) else Values(reference)
         edge = edge if isinstance(edge, Values) else Values(edge, spec)
-        self.add(compare(reference, edge), reference, edge)
+        self.add(compare(reference, edge))
+        self.add_channels(reference, edge)
 
-    def add(self, compared: Comparison, reference: Values, edge: Values) -> None:
+    def add(self, compared: Comparison) -> None:
         """Adds one frame that was compared already, for an accumulator beside others that see the same frame."""
         self.frames += 1
         self.add_sums(compared)
         if compared.finite:
             self.frame_rmse.add(compared.rmse)
-        self.reference_constants.update(reference.stored)
-        self.edge_constants.update(edge.stored)
+
+    def add_channels(self, reference: Values, edge: Values) -> None:
+        """Adds the channels of the frame that `add` added; without it the shares of dead channels are NaN."""
+        self.reference_constants.update(reference.stored, reference.scans)
+        self.edge_constants.update(edge.stored, edge.scans)
 
     def merge(self, other: "DriftStatistics") -> None:
         """Adds the frames that `other` has seen."""

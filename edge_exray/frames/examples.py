@@ -23,6 +23,7 @@ Example = Mapping[str, np.ndarray]
 _RECORD_FRAME = 16
 _BLOCK = 2**20
 
+_NUMPY_SUFFIXES = (".npz", ".npy")
 _IMAGE_SUFFIXES = {".png": b"png", ".jpg": b"jpeg", ".jpeg": b"jpeg"}
 
 
@@ -86,12 +87,30 @@ def try_examples(path: str | pathlib.Path) -> Iterator[Example | errors.DataErro
             that nobody knows how many records are lost.
     """
     path = str(path)
-    if path.endswith((".npz", ".npy")):
+    if path.endswith(_NUMPY_SUFFIXES):
+        check_examples(path)
         return _read_numpy(path)
     files = _files(path)
     if any(pathlib.Path(f).suffix.lower() in _IMAGE_SUFFIXES for f in files):
         return _read_images(path, files)
     return try_tfrecords(files)
+
+
+def check_examples(path: str | pathlib.Path) -> None:
+    """Makes sure that there is something for `try_examples` to read, without reading it.
+
+    Raises:
+        DataError: There is not.
+    """
+    place = pathlib.Path(path)
+    if str(path).endswith(_NUMPY_SUFFIXES):
+        found = place.is_file()
+    elif place.is_dir():
+        found = any(p.is_file() for p in place.rglob("*"))
+    else:
+        found = bool(glob.glob(str(path)))
+    if not found:
+        raise _no_examples(str(path))
 
 
 def read_tfrecords(files: Iterable[str]) -> Iterator[Example]:
@@ -201,8 +220,15 @@ def _files(path: str) -> list[str]:
     else:
         files = sorted(glob.glob(path))
     if not files:
-        raise errors.DataError(f"no examples at {path}: give an .npz, .npy or TFRecord file, or a folder of images")
+        raise _no_examples(path)
     return files
+
+
+def _no_examples(path: str) -> errors.DataError:
+    what = "the folder is empty" if pathlib.Path(path).is_dir() else "there is no such file"
+    return errors.DataError(
+        f"no examples at {path}: {what}; give an .npz, .npy or TFRecord file, or a folder of images"
+    )
 
 
 def _bytes_array(values: Iterable[bytes]) -> np.ndarray:

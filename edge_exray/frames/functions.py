@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -110,7 +111,10 @@ class UserFunctions:
             return getattr(self, name)(example)
         except Exception as e:
             # The user's code may raise anything; all of it is reported as the user's.
-            raise errors.ModuleError(f"{name} of {self.source} failed: {type(e).__name__}: {e}") from e
+            raise errors.ModuleError(
+                f"{name} of {self.source} failed: {type(e).__name__}: {e} ({_line(e, getattr(self, name))}the example "
+                f"has the features {', '.join(sorted(example))})"
+            ) from e
 
     def _inputs(self, name: str, example: examples.Example, specs: Mapping[str, TensorSpec]) -> Inputs:
         if getattr(self, name) is None:
@@ -211,6 +215,13 @@ def _load_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except Exception as e:
         raise errors.ModuleError(f"module {name} does not import: {type(e).__name__}: {e}") from e
+
+
+def _line(error: Exception, function: Callable[..., Any]) -> str:
+    """Names the last line of the function's own file that the error came through, as far as it has one."""
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == file]
+    return f"line {lines[-1]}; " if lines else ""
 
 
 def _class_index(value: Any) -> int | None:

@@ -166,6 +166,19 @@ def read_graph(content: bytes) -> Graph:
     return dataclasses.replace(_graph(content, model, 0), subgraphs=others)
 
 
+def custom_ops(content: bytes) -> list[str]:
+    """Returns the names of the ops of a .tflite that are not of TFLite's own set.
+
+    Args:
+        content: See `read_graph`.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAsModel(content, 0)
+    codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
+    return [code.CustomCode().decode() for code in codes if code.CustomCode()]
+
+
 def _graph(content: bytes, model: Any, index: int) -> Graph:
     tensors, buffers = [], {}
     for i, tensor in enumerate(model.subgraphs[index].tensors):

@@ -56,12 +56,12 @@ class Isolated:
 
 @dataclasses.dataclass(frozen=True)
 class Rounded:
-    """A float model that also holds its ops once more, on rounded inputs.
+    """A float model that also holds its ops once more, on rounded inputs and weights.
 
     Attributes:
         content: The .tflite. Inputs, outputs, signatures and tensor indices are those of the float model.
-        outputs: Index of the edge model's op to the tensor that its float twin computes from rounded inputs; ops
-            without quantised inputs are not among them.
+        outputs: Index of the edge model's op to the tensor that its float twin computes from rounded inputs and
+            weights; ops without quantised ones are not among them.
     """
 
     content: bytes
@@ -134,7 +134,10 @@ def graft(
 def round_inputs(
     float_content: bytes, float_graph: Graph, edge_content: bytes, edge_graph: Graph, twins: Mapping[int, int]
 ) -> Rounded:
-    """Makes the float model that also runs its own ops on inputs that are rounded like those of the edge model.
+    """Makes the float model that also runs its own ops on inputs and weights that are rounded.
+
+    Inputs are rounded like those of the edge model, float weights to as many bits as it has. Its own weights and their
+    scales have no say in that: they may be what is wrong.
 
     Args:
         float_content, float_graph, edge_content, edge_graph, twins: See `graft`.
@@ -161,7 +164,15 @@ def round_inputs(
                     _convert(model, "DEQUANTIZE", stored, rounded[t]),
                 ]
             replaced[twins[t]] = rounded[t]
+        for t, constant in zip(op.inputs, twin.inputs, strict=False):
+            weights = _rounded_weights(float_graph, constant, edge_graph, t)
+            if weights is not None:
+                replaced[constant] = _append(main, main.tensors[constant])
+                main.tensors[-1].buffer = _store(model, weights)
         if replaced:
+            # The state of an LSTM too: the op itself leaves the end of the sequence there.
+            states = [t for t in twin.inputs if t >= 0 and main.tensors[t].isVariable]
+            replaced |= {t: _append(main, main.tensors[t]) for t in states}
             operator = copy.copy(main.operators[twin.index])
             operator.inputs = np.array([replaced.get(t, t) for t in twin.inputs], np.int32)
             written = [_append(main, main.tensors[t]) if t >= 0 else t for t in twin.outputs]
@@ -209,6 +220,36 @@ def _is_quantizable(spec: TensorSpec, source: TensorSpec) -> bool:
         and spec.dtype in _QUANTIZABLE
         and source.dtype == np.float32
     )
+
+
+def _rounded_weights(float_graph: Graph, source: int, edge_graph: Graph, tensor: int) -> np.ndarray | None:
+    """Returns a float constant as it would be after rounding to the bits of the edge model's; None for any other.
+
+    Symmetric around zero, with a step for each channel that has one in the edge model, as in Jacob et al.,
+    Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, 2018.
+    """
+    if source < 0 or tensor < 0:
+        return None
+    stored, real = edge_graph.tensors[tensor], float_graph.tensors[source]
+    if not (stored.is_constant and real.is_constant and stored.spec.quantization) or stored.spec.dtype != np.int8:
+        return None
+    if stored.spec.shape != real.spec.shape or real.spec.dtype != np.float32 or real.unreadable:
+        return None
+    weights, axis = float_graph.constant(source), stored.spec.quantization.axis
+    others = tuple(i for i in range(weights.ndim) if len(stored.spec.quantization.scale) == 1 or i != axis)
+    step = np.abs(weights).max(others, keepdims=True) / (7 if stored.type == "INT4" else 127)
+    step = np.where(step == 0, 1, step)
+    return np.asarray(np.round(weights / step) * step, np.float32)
+
+
+def _store(model: Any, values: np.ndarray) -> int:
+    """Adds a buffer with the values of a constant and returns its index."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    return len(model.buffers) - 1
 
 
 def _append(subgraph: Any, tensor: Any) -> int:

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from edge_exray import errors
+from edge_exray.models import locations
 from edge_exray.models.messages import first_line
 from edge_exray.models.tensors import TensorSpec
 
 _PARSING_OPS = {"ParseExample", "ParseExampleV2", "ParseSingleExample", "ParseSequenceExample"}
+
+_DEFAULT_SIGNATURE = "serving_default"
 
 _DENSE_SIGNATURE_HELP = """add one to the trainer module:
     @tf.function(input_signature=[tf.TensorSpec([None, ...], tf.float32, name="x")])
@@ -31,8 +34,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     import tensorflow as tf
 
     path = os.fspath(path)
+    locations.check_saved_model(path)
     if not tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
-        raise errors.ModelError(f"there is no SavedModel in {path}: it has no saved_model.pb")
+        raise locations.no_saved_model(path)
     try:
         return tf.saved_model.load(path)
     except (OSError, ValueError, IndexError, tf.errors.OpError) as e:  # IndexError: a variables file that is cut off
@@ -45,7 +49,8 @@ def resolve_signature(loaded: Any, path: str, name: str | None = None) -> str:
     Args:
         loaded: What `load` returned.
         path: Where it came from, for messages.
-        name: The signature to use; None takes the only dense one.
+        name: The signature to use; None takes the only dense one, or of several with the same names, shapes and dtypes
+            of inputs and outputs `serving_default`: Keras exports one function under two names.
 
     Returns:
         The name of a signature that a device can be given inputs for.
@@ -59,7 +64,13 @@ def resolve_signature(loaded: Any, path: str, name: str | None = None) -> str:
         if len(dense) == 1:
             return dense[0]
         if dense:
-            raise errors.ModelError(f"{path} has several dense signatures, {dense}: name the one that the device runs")
+            if _DEFAULT_SIGNATURE in dense and len({_interface(loaded.signatures[s]) for s in dense}) == 1:
+                return _DEFAULT_SIGNATURE
+            raise errors.ModelError(
+                f"{path} has several dense signatures, {dense}: name the one that the device runs with --signature on "
+                "the command line, signature in edge_exray.validate and convert, signature_name of EdgeConverter and "
+                "EdgeReplay"
+            )
         raise errors.ModelError(
             f"{path} has no signature with dense inputs (only {available}), and a device cannot parse tf.Example: "
             + _DENSE_SIGNATURE_HELP
@@ -222,6 +233,12 @@ def _freeze(function: Any, place: str) -> Any:
     if any(tensor.dtype == tf.resource for tensor in frozen.inputs):
         raise errors.ModelError(f"{place} does not freeze; {advice}")
     return frozen
+
+
+def _interface(function: Any) -> frozenset[TensorSpec]:
+    """Returns the inputs and outputs of a signature, told apart by their names."""
+    sides = {"inputs": function.structured_input_signature[1], "outputs": function.structured_outputs}
+    return frozenset(describe(f"{side}/{name}", tensor) for side in sides for name, tensor in sides[side].items())
 
 
 def _parses(function: Any) -> bool:

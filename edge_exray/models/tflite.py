@@ -13,6 +13,7 @@ from ai_edge_litert import interpreter as litert
 
 from edge_exray import errors
 from edge_exray.models import graph as graphs
+from edge_exray.models import locations
 from edge_exray.models.messages import first_line
 from edge_exray.models.tensors import Quantization, TensorSpec
 
@@ -63,10 +64,7 @@ class EdgeModel:
             raise errors.ModelError(f"unknown kernels {kernels!r}: choose from {', '.join(KERNELS)}")
         self.path = "<bytes>" if isinstance(model, bytes) else os.fspath(model)
         self.content = model if isinstance(model, bytes) else _read(self.path)
-        if self.content[4:8] != b"TFL3":
-            raise errors.ModelError(
-                f"{self.path} is not a .tflite file: it lacks the identifier TFL3; convert it first"
-            )
+        locations.check_identifier(self.content, self.path)
         self._preserves = preserve_tensors
         try:
             with warnings.catch_warnings():
@@ -79,6 +77,7 @@ class EdgeModel:
                     experimental_delegates=list(delegates) or None,
                     num_threads=num_threads,
                 )
+            self._refuse_tensorflow_ops()
             self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as e:
             raise errors.ModelError(f"{self.path} does not load in LiteRT: {first_line(e)}") from e
@@ -118,7 +117,7 @@ class EdgeModel:
         self.outputs = {name: self._spec(name, i) for name, i in self._output_index.items()}
 
     def infer(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the model once.
+        """Runs the model once, from its initial state: a frame knows nothing of the one before.
 
         Args:
             feed: Input name to array with batch axis. Real values for a quantised input are rounded and clipped
@@ -133,6 +132,8 @@ class EdgeModel:
         """
         self.set_inputs(feed)
         try:
+            # The cloud signature has no state; a fused LSTM keeps its own from one run to the next.
+            self.interpreter.reset_all_variables()
             self.interpreter.invoke()
         except (ValueError, RuntimeError) as e:
             raise errors.ModelError(f"{self.path} failed while running: {first_line(e)}") from e
@@ -169,6 +170,16 @@ class EdgeModel:
         except ValueError as e:
             raise errors.ModelError(f"LiteRT keeps no values of tensor {index} of {self.path}: {first_line(e)}") from e
 
+    def _refuse_tensorflow_ops(self) -> None:
+        """Whether LiteRT runs such ops depends on whether TensorFlow happens to be loaded in this process."""
+        found = [name for name in graphs.custom_ops(self.content) if name.startswith("Flex")]
+        if found:
+            raise errors.ModelError(
+                f"{self.path} has ops that LiteRT does not run, {', '.join(found)}: they are TensorFlow's own "
+                "(SELECT_TF_OPS); convert with TFLITE_BUILTINS alone, or compute them outside the signature that the "
+                "device runs"
+            )
+
     def _names(self, signature: str | None) -> tuple[dict[str, int], dict[str, int]]:
         signatures = self.interpreter._get_full_signature_list()
         if signature is not None and signatures and signature not in signatures:
@@ -201,7 +212,9 @@ class EdgeModel:
                 int(parameters["quantized_dimension"]),
             )
         shape = details["shape_signature"] if len(details["shape_signature"]) else details["shape"]
-        return TensorSpec(name, tuple(map(int, shape)), np.dtype(details["dtype"]), quantization)
+        # As TensorFlow has it: texts of any length.
+        dtype = np.dtype(object) if details["dtype"] is np.bytes_ else np.dtype(details["dtype"])
+        return TensorSpec(name, tuple(map(int, shape)), dtype, quantization)
 
     def _stored(self, name: str, value: np.ndarray) -> np.ndarray:
         spec = self.inputs[name]
@@ -231,7 +244,5 @@ class EdgeModel:
 
 
 def _read(path: str) -> bytes:
-    try:
-        return pathlib.Path(path).read_bytes()
-    except OSError as e:
-        raise errors.ModelError(f"cannot read the edge model {path}: {e.strerror}") from e
+    locations.check_tflite(path)
+    return pathlib.Path(path).read_bytes()

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge_exray import errors
+from edge_exray.models import locations
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.profiling.feeds import Feed, random_feed
 from edge_exray.profiling.footprint import measure_footprint
@@ -124,6 +125,7 @@ def profile_model(
         DataError: The feeds do not fit the model.
         ProfilingError: The ops cannot be timed, or the kernels abort.
     """
+    locations.check_tflite(model_path)
     # First, because kernels that abort shall take the child with them and not this process.
     footprint = measure_footprint(model_path, kernels, num_threads)
     plain = EdgeModel(model_path, kernels=kernels, num_threads=num_threads)

@@ -20,6 +20,7 @@ from edge_exray import errors
 from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.drift.values import Values
 from edge_exray.models import isolation
+from edge_exray.models.graph import read_graph
 from edge_exray.models.tflite import EdgeModel
 
 _REFUSED = 3
@@ -60,7 +61,7 @@ class Bench:
     def __init__(self, request: Request, ops: Sequence[int]) -> None:
         self._edge = EdgeModel(request.edge, preserve_tensors=True, signature=request.signature)
         graph = self._edge.graph
-        self._isolated = isolation.isolate(request.other, graph, ops)
+        self._isolated = isolation.isolate(request.other, read_graph(request.other), ops)
         self._model = EdgeModel(self._isolated.content, kernels=request.kernels)
         self._outputs = {i: graph.ops[i].outputs[0] for i in self._isolated.ops}
         self._specs = {t: graph.tensors[t].spec for t in self._outputs.values()}
@@ -78,6 +79,7 @@ class Bench:
             interpreter.allocate_tensors()
         for tensor, index in self._isolated.inputs.items():
             interpreter.set_tensor(index, values[tensor])
+        interpreter.reset_all_variables()
         interpreter.invoke()
         drifts = {}
         for op, tensor in self._outputs.items():

@@ -91,15 +91,15 @@ class OwnError:
         self._references = {layer.index: layer.float_tensor for layer in live if layer.float_tensor is not None}
 
     def rounding(self, feeds: Sequence[Mapping[str, np.ndarray]]) -> dict[int, float]:
-        """Measures what the mere rounding of its inputs does to the output of each op.
+        """Measures what the mere rounding of its inputs and weights does to the output of each op.
 
         Args:
             feeds: Inputs of some frames.
 
         Returns:
             Op index to the root mean square, over the frames, of what changes in the float model's output when the
-            inputs of that one op are rounded to the edge model's tensors: an error that no kernel could avoid. Ops
-            without quantised inputs are missing.
+            inputs and weights of that one op are rounded to the edge model's bits: an error that no kernel could
+            avoid. Ops without quantised inputs and weights are missing.
         """
         rounded = isolation.round_inputs(*self._sources)
         model = self._open(rounded.content)

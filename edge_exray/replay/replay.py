@@ -128,6 +128,7 @@ def summary(
         "own_error": replayer.own_error.to_dict(),
         "leg_frames": statistics.frames(),
         "lint": lint_graph(replayer.edge.graph).to_dict(),
+        "input_readers": replayer.input_readers(),
     }
 
 

@@ -76,6 +76,7 @@ class Replayer:
         self.cloud = CloudModel(paths.cloud, paths.signature)
         self.float_edge = EdgeModel(paths.float_edge, preserve_tensors=True, signature=self.cloud.signature)
         self.edge = EdgeModel(paths.edge, preserve_tensors=True, signature=self.cloud.signature)
+        _require_numbers(self.edge)
         # What the device runs: nothing is kept, and ops may be fused.
         self._shipped = EdgeModel(paths.edge, signature=self.cloud.signature)
         self.interface = pair_interface(self.cloud, self.edge)
@@ -122,6 +123,13 @@ class Replayer:
         specs = self.edge.inputs.items()
         return {
             name: spec.quantization.range(spec.dtype) for name, spec in specs if _is_narrow(spec) and spec.quantization
+        }
+
+    def input_readers(self) -> dict[str, list[int]]:
+        """Returns the name of each edge input and the indices of the ops that read it."""
+        return {
+            name: [op.index for op in self.edge.graph.ops if tensor in op.inputs]
+            for name, tensor in self.edge.input_tensors().items()
         }
 
     def replay(self, frame: Frame, statistics: ReplayStatistics) -> Prediction:
@@ -246,6 +254,15 @@ def _representable(spec: TensorSpec) -> tuple[float, float] | None:
     low, high = spec.quantization.range(spec.dtype)
     step = max(spec.quantization.scale)
     return low - step, high + step
+
+
+def _require_numbers(edge: EdgeModel) -> None:
+    texts = [name for specs in (edge.inputs, edge.outputs) for name, spec in specs.items() if spec.dtype == object]
+    if texts:
+        raise errors.ModelError(
+            f"{edge.path} takes or gives text, {texts}, which has no drift to measure: turn text into numbers outside "
+            "the signature that the device runs"
+        )
 
 
 def _is_narrow(spec: TensorSpec) -> bool:

@@ -64,7 +64,10 @@ class ReplayStatistics:
         """
         compared = compare(reference, edge)
         for part in slices:
-            self.at(Key(leg, part, kind, item)).add(compared, reference, edge)
+            statistic = self.at(Key(leg, part, kind, item))
+            statistic.add(compared)
+            if kind != "own":  # whose dead channels are those of the layer
+                statistic.add_channels(reference, edge)
 
     def merge(self, other: "ReplayStatistics") -> None:
         """Adds the frames that `other` has seen."""

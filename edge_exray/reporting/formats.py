@@ -27,6 +27,13 @@ def number(value: float | int | bool | None) -> str:
     return _minus(f"{mantissa}e{int(exponent)}")
 
 
+def model_name(path: str) -> str:
+    """Returns what to call a model: the name of its file, or in a pipeline run what lies between root and file."""
+    parts = path.rstrip("/").split("/")
+    # TFX's components write <pipeline root>/<component>/<output>/<execution>/Format-Serving/tflite.
+    return " / ".join(parts[-6:-2]) if parts[-2:] == ["Format-Serving", "tflite"] else parts[-1]
+
+
 def correlation(value: float | None) -> str:
     """Returns a cosine or coefficient of determination; only 1 itself reads "1"."""
     return ">0.999" if value is not None and 0.9995 <= value < 1 else number(value)

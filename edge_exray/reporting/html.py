@@ -21,6 +21,7 @@ _LEGS = ("preprocessing", "conversion", "quantization", "kernel")
 _FILTERS = (
     formats.correlation,
     formats.figure,
+    formats.model_name,
     formats.number,
     formats.percent,
     formats.pretty_json,

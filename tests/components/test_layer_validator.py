@@ -17,6 +17,7 @@ from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.frames.functions import UserFunctions
 from edge_exray.replay.replay import replay
 from edge_exray.replay.replayer import ModelPaths
+from edge_exray.replay.tally import TallyOptions
 from edge_exray.version import __version__
 
 # How far the edge may fall behind on the dark frames; and a value that both sides must reach.
@@ -57,7 +58,7 @@ def replays(conv_net, edge_models, tmp_path_factory) -> dict[str, EdgeReplayResu
         ("unlabelled", unlabelled, UserFunctions()),
     ):
         paths = ModelPaths(conv_net, edge_models["none"], edge_models["int8"])
-        replay(paths, examples, root / name, functions=functions, slice_keys=["light"])
+        replay(paths, examples, root / name, functions=functions, options=TallyOptions(slice_keys=("light",)))
         made[name] = EdgeReplayResult()
         made[name].uri = str(root / name)
         made[name].set_string_custom_property("edge_model", "/models/edge")

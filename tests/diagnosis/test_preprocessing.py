@@ -34,7 +34,9 @@ def diagnosed(app, references=None):
             [2, 1, 0],
         ),
         (lambda x: x * 1.3, "wrong scale: 1.3 * x", [0, 1, 2]),
-        (lambda x: x + 0.1, "wrong offset: x +0.1", [0, 1, 2]),
+        (lambda x: x + 0.1, "wrong offset: x + 0.1", [0, 1, 2]),
+        (lambda x: x - 0.1, "wrong offset: x - 0.1", [0, 1, 2]),
+        (lambda x: 2 * x - 5, "wrong scale and offset: 2 * x - 5", [0, 1, 2]),
         (
             lambda x: ((x + 1) / 2 - IMAGENET_MEAN) / IMAGENET_STD,
             "another normalisation of each channel",
@@ -46,6 +48,7 @@ def test_a_difference_is_named_and_its_code_reproduces_it(app, named, permutatio
     found = diagnosed(app)
     assert found.hypothesis.startswith(named)
     assert found.permutation == permutation
+    assert "+ -" not in found.code
     x = tiles()[0]
     np.testing.assert_allclose(eval(found.code, {"np": np, "x": x}), app(x), rtol=1e-3, atol=1e-3)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_exray.drift.constants import ConstantChannels
+from edge_exray.drift.constants import ConstantChannels, Scans
 
 # Few distinct values, so that channels stay constant by chance; three or four channels.
 VALUES = st.sampled_from([0.0, 1.0, math.nan, math.inf])
@@ -52,6 +52,17 @@ def test_a_change_in_the_last_row_counts():
     stored[0, -1, -1, 0] = 1
     assert of([stored]).index.tolist() == [1]
     assert of([stored]).share == 0.5
+
+
+def test_a_scan_is_shared_by_those_that_look_for_the_same():
+    first, second = np.array([[5, 1, 2], [5, 1, 0]], np.int8), np.array([[5, 3, 0], [5, 1, 0]], np.int8)
+    scans: Scans = []
+    same, twin, other = of([first]), of([first]), of([second])
+    for constants in (same, twin, other):
+        constants.update(second, scans)
+    assert len(scans) == 2
+    assert (same, other) == (of([first, second]), of([second, second]))
+    assert twin == same
 
 
 def test_nothing_seen_has_no_share():

@@ -108,7 +108,7 @@ def test_quantised_input_takes_real_and_stored_values(value, dtype):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (raises, "failed: KeyError: 'image/encoded'"),
+        (raises, r"failed: KeyError: 'image/encoded' \(line \d+; the example has the features"),
         (returns(IMAGE), r": must return the model's inputs \['image'\], returned ndarray"),
         (returns({"picture": IMAGE}), r": must return .* \['image'\], returned \['picture'\]"),
         (
@@ -237,3 +237,20 @@ def test_module_that_does_not_load_is_refused(name, source, words, tmp_path):
         (tmp_path / name).write_text(source)
     with pytest.raises(errors.ModuleError, match=words):
         load_functions(str(tmp_path / name) if name.endswith(".py") else name)
+
+
+def test_function_that_raises_is_told_with_its_line_and_the_features_of_the_example(tmp_path):
+    path = tmp_path / "prep.py"
+    path.write_text(
+        "import json\n\ndef parse(example):\n    return json.loads(example['picture'])\n\n"
+        "def reference_inputs_fn(example):\n    return parse(example)\n\n"
+        "def label_fn(example):\n    return json.loads('{')\n"
+    )
+    functions = load_functions(str(path))
+    words = r"^frame \w+: reference_inputs_fn of .*prep\.py failed: KeyError: 'picture' \(line 4; the example has the "
+    with pytest.raises(errors.ModuleError, match=words + r"features image, label, place\)"):
+        functions.frame(EXAMPLE, FLOAT, FLOAT)
+    with pytest.raises(errors.ModuleError, match=r"label_fn of .* failed: JSONDecodeError: .* \(line 10; "):
+        UserFunctions(label_fn=functions.label_fn, source="prep.py").frame(EXAMPLE, FLOAT, FLOAT)
+    with pytest.raises(errors.ModuleError, match=r"label_fn of app\.py failed: TypeError: "):
+        UserFunctions(label_fn=int, source="app.py").frame(EXAMPLE, FLOAT, FLOAT)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 
-def _convert(saved_model: str, signature: str, path: pathlib.Path, frames=None) -> str:
-    """Converts in this process, which takes a moment; with frames to int8."""
+def _convert(saved_model: str, signature: str, path: pathlib.Path, frames=None, **options) -> str:
+    """Converts in this process, which takes a moment; with frames to int8, and with options of the converter."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(saved_model)
@@ -18,8 +18,25 @@ def _convert(saved_model: str, signature: str, path: pathlib.Path, frames=None) 
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: iter(frames)
         converter.inference_input_type = converter.inference_output_type = tf.int8
+    for name, value in options.items():
+        setattr(converter, name, value)
     path.write_bytes(converter.convert())
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def lowercase_net(tmp_path_factory) -> dict[str, str]:
+    """`models_zoo.save_lowercase_net`: "cloud" to path, and its op as a "custom" and as a "flex" op of a .tflite."""
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("lowercase_net")
+    cloud = models_zoo.save_lowercase_net(folder / "cloud")
+    flex = tf.lite.TargetSpec(supported_ops=[tf.lite.OpsSet.SELECT_TF_OPS])
+    return {
+        "cloud": cloud,
+        "custom": _convert(cloud, "dense", folder / "custom.tflite", allow_custom_ops=True),
+        "flex": _convert(cloud, "dense", folder / "flex.tflite", target_spec=flex),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,15 @@ def test_any_tensor_of_the_frozen_graph_can_be_fetched(two_input_net, two_input_
     assert cloud.infer(feed)[1] == {}
 
 
+@pytest.mark.parametrize("text", [["AB", "Cd"], [b"AB", b"Cd"]])
+@pytest.mark.parametrize("dtype", [None, object])
+def test_text_is_taken_and_given(text, dtype, lowercase_net):
+    cloud = CloudModel(lowercase_net["cloud"])
+    outputs, tensors = cloud.infer({"text": np.array(text, dtype)}, [cloud.output_tensors()["lower"]])
+    assert outputs["lower"].tolist() == [b"ab", b"cd"]
+    assert [value.tolist() for value in tensors.values()] == [[b"ab", b"cd"]]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -173,3 +182,27 @@ def save_lookup_net(path: pathlib.Path) -> str:
 def test_state_that_cannot_be_frozen_is_refused(save, tmp_path):
     with pytest.raises(errors.ModelError, match=r"'dense' of .* does not freeze.*; a lookup table, or a variable"):
         CloudModel(save(tmp_path / "net"))
+
+
+def save_signatures(path: pathlib.Path, names: tuple[str, ...], outputs: tuple[int, ...]) -> str:
+    """Dense signatures from "x" float32 [None, 2] to "y" float32 [None, n], with an n for each name."""
+    import tensorflow as tf
+
+    module = tf.Module()
+
+    def signature(n: int):
+        return tf.function(lambda x: {"y": tf.tile(x[:, :1], [1, n])}, [tf.TensorSpec([None, 2], tf.float32, name="x")])
+
+    functions = {name: signature(n) for name, n in zip(names, outputs, strict=True)}
+    tf.saved_model.save(module, str(path), signatures=functions)
+    return str(path)
+
+
+def test_serving_default_is_taken_of_signatures_with_one_interface(tmp_path):
+    path = save_signatures(tmp_path / "same", ("serve", "serving_default"), (3, 3))
+    assert CloudModel(path).signature == "serving_default"
+    assert CloudModel(path, "serve").signature == "serve"
+    for names, outputs in ((("serve", "serving_default"), (3, 4)), (("serve", "classify"), (3, 3))):
+        path = save_signatures(tmp_path / "-".join(map(str, (*names, *outputs))), names, outputs)
+        with pytest.raises(errors.ModelError, match=r"several dense signatures.* with --signature .*signature_name"):
+            CloudModel(path)

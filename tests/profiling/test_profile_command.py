@@ -67,3 +67,25 @@ def test_a_missing_spec_is_named(run, int8_net):
     result = run(int8_net, "--spec", "nowhere.json")
     assert isinstance(result.exception, errors.SpecError)
     assert "nowhere.json" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda place: None, "cannot read the edge model {place}: No such file or directory"),
+        (lambda place: place.mkdir(), "{place} is a folder, not a .tflite file"),
+        (lambda place: place.write_text("a text"), "{place} is not a .tflite file: it lacks the identifier TFL3"),
+    ],
+)
+def test_what_is_no_model_is_told_as_validate_tells_it(run, tmp_path, make, words):
+    place = tmp_path / "model.tflite"
+    make(place)
+    result = run(str(place))
+    assert isinstance(result.exception, errors.ModelError)
+    assert str(result.exception).startswith(words.format(place=place))
+
+
+def test_a_folder_for_the_profile_is_refused_before_the_work(run, tmp_path):
+    result = run(str(tmp_path / "missing.tflite"), "--out", str(tmp_path))
+    assert isinstance(result.exception, errors.ArtifactError)
+    assert "it is a folder; name a file in it" in str(result.exception)

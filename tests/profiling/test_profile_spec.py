@@ -34,3 +34,18 @@ def test_an_unknown_key_or_impossible_value_is_named(document):
     (key,) = document
     with pytest.raises(errors.SpecError, match=f"profile spec.*{key}"):
         ProfileSpec.from_dict(document)
+
+
+def test_a_misspelt_key_is_told_with_the_right_one_and_its_file():
+    with pytest.raises(
+        errors.SpecError, match=r"profile spec budget\.json has the unknown key max_latency; did you mean"
+    ):
+        ProfileSpec.from_json('{"max_latency": 3}', "budget.json")
+    with pytest.raises(
+        errors.SpecError, match=r"profile spec has the unknown key zebra\. Its keys are max_latency_ms, "
+    ):
+        ProfileSpec.from_json('{"zebra": 3}')
+    with pytest.raises(errors.SpecError, match=r"profile spec budget\.json: runs: 0 is less than the minimum"):
+        ProfileSpec.from_json('{"runs": 0}', "budget.json")
+    with pytest.raises(errors.SpecError, match=r"profile spec budget\.json: .*\[\] is not of type 'object'"):
+        ProfileSpec.from_json("[]", "budget.json")

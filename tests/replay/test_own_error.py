@@ -50,13 +50,13 @@ def test_an_op_computes_what_it_does_alone_on_float_values(made, feeds):
         own.model.infer(feed)
         float_edge.infer(feed)
         read = before.spec.quantization
-        stored = read.quantize(float_edge.tensor(before.float_tensor), np.dtype(np.int8)).astype(np.int64)
+        stored = read.quantize(float_edge.tensor(before.float_tensor).copy(), np.dtype(np.int8)).astype(np.int64)
         padded = np.pad(stored - read.zero_point[0], ((0, 0), (1, 1), (1, 1), (0, 0)))
         height, width = stored.shape[1:3]
         sums = sum(padded[:, i : i + height, j : j + width] * weights[:, i, j] for i in range(3) for j in range(3))
         real = np.clip((sums + bias) * scales * read.scale[0], 0, 6)
         expected = layer.spec.quantization.quantize(real, np.dtype(np.int8))
-        computed = own.model.tensor(own.tensors[layer.index])
+        computed = own.model.tensor(own.tensors[layer.index]).copy()
         assert np.abs(computed.astype(int) - expected).max() <= 1
 
 
@@ -75,7 +75,7 @@ def test_damage_shows_at_its_op_and_at_no_later_one(made, feeds):
     assert len(alignment.layers) == len(healthy.tensors)
 
 
-@pytest.mark.parametrize("mode", ["float16", "dynamic_range", "int8", "int8_float_io", "int16x8"])
+@pytest.mark.parametrize("mode", ["float16", "dynamic_range", "int8", "int8_float_io"])
 def test_every_mode_has_an_own_error_for_every_op(made, feeds, mode):
     own, _, edge, _ = made(mode)
     own.model.infer(feeds[0])
@@ -85,7 +85,7 @@ def test_every_mode_has_an_own_error_for_every_op(made, feeds, mode):
 
 
 def test_rounding_of_the_inputs_is_near_what_a_healthy_op_errs(made, feeds):
-    own, _float_edge, _, alignment = made()
+    own, _, _, alignment = made()
     rounding = own.rounding(feeds)
     for layer in alignment.layers:
         values = np.concatenate([_after(own, feed, layer.float_tensor) for feed in feeds])

@@ -108,7 +108,9 @@ def report(verdict: Verdict = Verdict.FAILED, layers: list[dict[str, Any]] | Non
             CheckResult("label_flip_rate", Verdict.INCONCLUSIVE, "8 frames are too few.", {"label_flip_rate": 0.125}),
             CheckResult("alignment_coverage", Verdict.PASSED, "All ops are paired.", {}),
         ],
-        "suspects": [Suspect(first["index"], first["op"], first["name"], None, "quantization", "It jumps.")],
+        "suspects": [
+            Suspect(first["index"], first["op"], first["name"], None, "quantization", "It jumps.", "preprocessing")
+        ],
         "models": {
             "cloud": {"path": "run/saved_model", "fingerprint": "c10d", "bytes": 900_000, "signature": "serving_dense"},
             "edge": {"path": "run/edge.tflite", "fingerprint": "ed9e", "bytes": 120_000},

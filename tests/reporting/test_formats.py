@@ -99,3 +99,16 @@ def test_span():
     assert formats.span([None, 1.0]) == f"{DASH} to 1"
     assert formats.span([None, None]) == DASH
     assert formats.span(None) == DASH
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("models/edge.tflite", "edge.tflite"),
+        ("edge.tflite", "edge.tflite"),
+        ("/root/wine/EdgeConverter/edge_model/3/Format-Serving/tflite", "wine / EdgeConverter / edge_model / 3"),
+        ("gs://bucket/tflite", "tflite"),
+    ],
+)
+def test_model_name_tells_runs_of_a_pipeline_apart(path, name):
+    assert formats.model_name(path) == name

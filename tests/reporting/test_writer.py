@@ -43,6 +43,6 @@ def test_a_report_that_breaks_the_schema_writes_nothing(tmp_path):
 
 def test_a_failed_write_leaves_no_temporary_file(tmp_path):
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(OSError, match=r"report.html"):
+    with pytest.raises(errors.ArtifactError, match=r"cannot write .*report\.html: Is a directory"):
         writer.write_report(factory.report(), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == NAMES

@@ -6,6 +6,7 @@ an earlier process has compiled is taken from where numba keeps it.
 """
 
 import functools
+import gc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -101,9 +102,12 @@ def _array(item: Any, ndim: int = 1) -> Any:
 
 def _compiled(function: Callable[..., Any], *types: Any) -> Callable[..., Any]:
     try:
-        return numba.njit([types], nogil=True, cache=True)(function)
+        kernel = numba.njit([types], nogil=True, cache=True)(function)
     except RuntimeError:  # numba finds no folder that it may keep the code in
-        return numba.njit([types], nogil=True)(function)
+        kernel = numba.njit([types], nogil=True)(function)
+    # Exceptions within the compiler keep the frames of its callers alive, and so the views of a model's memory in them.
+    gc.collect()
+    return kernel
 
 
 def _compare(reference, edge, scale, zero_point, lowest, highest, low, high):  # type: ignore[no-untyped-def]

@@ -31,7 +31,7 @@ def lowercase_net(tmp_path_factory) -> dict[str, str]:
 
     folder = tmp_path_factory.mktemp("lowercase_net")
     cloud = models_zoo.save_lowercase_net(folder / "cloud")
-    flex = tf.lite.TargetSpec(supported_ops=[tf.lite.OpsSet.SELECT_TF_OPS])
+    flex = tf.lite.TargetSpec(supported_ops=[tf.lite.OpsSet.SELECT_TF_OPS, tf.lite.OpsSet.TFLITE_BUILTINS])
     return {
         "cloud": cloud,
         "custom": _convert(cloud, "dense", folder / "custom.tflite", allow_custom_ops=True),

@@ -159,7 +159,7 @@ def test_activations_of_16_bits_are_compared_and_nobody_accused(validated):
     assert [op for op in ops if "QUANTIZE" not in op] == [
         "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX"
     ]  # fmt: skip
-    assert {layer["spec"]["dtype"] for layer in report.layers if "QUANTIZE" not in layer["op"]} == {"int16"}
+    assert {layer["dtype"] for layer in report.layers if "QUANTIZE" not in layer["op"]} == {"int16"}
     own = next(check for check in report.checks if check.name == "own_error")
     assert own.evidence["worst_ratio"] < 3
 

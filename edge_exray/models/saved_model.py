@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge_exray import errors
+from edge_exray.models import parsing
 from edge_exray.models.messages import first_line
 from edge_exray.models.tensors import TensorSpec
 
@@ -74,6 +75,35 @@ def resolve_signature(loaded: Any, path: str, name: str | None = None) -> str:
     return name
 
 
+def select_function(loaded: Any, path: str, name: str | None = None) -> tuple[str, Any]:
+    """Chooses the function that a device runs.
+
+    Args:
+        loaded: What `load` returned.
+        path: Where it came from, for messages.
+        name: See `resolve_signature`. When every signature parses tf.Examples, the one of that name, or the only one
+            or `serving_default`, is entered behind the parsing.
+
+    Returns:
+        The name of the signature, and its concrete function; behind the parsing, features are its inputs.
+
+    Raises:
+        ModelError: See `resolve_signature`, or it needs more of the tf.Examples than dense numbers.
+    """
+    available = sorted(loaded.signatures)
+    default = available[0] if len(available) == 1 else "serving_default"
+    chosen = name or default
+    if chosen not in available or not all(parsing.parses(loaded.signatures[s]) for s in available):
+        chosen = resolve_signature(loaded, path, name)
+        return chosen, loaded.signatures[chosen]
+    function, place = loaded.signatures[chosen], f"signature {chosen!r} of {path}"
+    try:
+        frozen = _freeze(function, place)
+    except errors.ModelError as e:
+        raise errors.ModelError(f"{e}: {parsing.dense_signature(function)}") from e
+    return chosen, parsing.dense_function(frozen, sorted(function.structured_outputs), place)
+
+
 def fingerprint(path: str | os.PathLike[str]) -> str:
     """Returns the SHA-256 of the graph and the variables of a SavedModel, in hexadecimal.
 
@@ -106,7 +136,7 @@ class CloudModel:
         num_threads: Threads of one op; ops run one after the other.
 
     Raises:
-        ModelError: See `load` and `resolve_signature`; or the signature has state that cannot be frozen.
+        ModelError: See `load` and `select_function`; or the signature has state that cannot be frozen.
 
     Attributes:
         path, signature: Where it came from.
@@ -119,8 +149,7 @@ class CloudModel:
 
         self.path = os.fspath(path)
         loaded = load(path)
-        self.signature = resolve_signature(loaded, self.path, signature)
-        function = loaded.signatures[self.signature]
+        self.signature, function = select_function(loaded, self.path, signature)
         frozen = _freeze(function, f"signature {self.signature!r} of {self.path}")
         self.graph_def = frozen.graph.as_graph_def()
         # Names of the signature in the order of the graph's tensors: tf.nest flattens dictionaries by key.

@@ -14,8 +14,6 @@ from edge_exray.models import parsing
 from edge_exray.models.messages import first_line
 from edge_exray.models.tensors import TensorSpec
 
-_PARSING_OPS = {"ParseExample", "ParseExampleV2", "ParseSingleExample", "ParseSequenceExample"}
-
 _DENSE_SIGNATURE_HELP = """add one to the trainer module:
     @tf.function(input_signature=[tf.TensorSpec([None, ...], tf.float32, name="x")])
     def serving_dense(x):
@@ -55,7 +53,7 @@ def resolve_signature(loaded: Any, path: str, name: str | None = None) -> str:
         ModelError: The signature is missing, parses serialized tf.Examples, or is not the only dense one.
     """
     available = sorted(loaded.signatures)
-    dense = [s for s in available if not _parses(loaded.signatures[s])]
+    dense = [s for s in available if not parsing.parses(loaded.signatures[s])]
     if name is None:
         if len(dense) == 1:
             return dense[0]
@@ -98,7 +96,7 @@ def select_function(loaded: Any, path: str, name: str | None = None) -> tuple[st
         return chosen, loaded.signatures[chosen]
     function, place = loaded.signatures[chosen], f"signature {chosen!r} of {path}"
     try:
-        frozen = _freeze(function, place)
+        frozen = freeze(function, place)
     except errors.ModelError as e:
         raise errors.ModelError(f"{e}: {parsing.dense_signature(function)}") from e
     return chosen, parsing.dense_function(frozen, sorted(function.structured_outputs), place)
@@ -150,7 +148,7 @@ class CloudModel:
         self.path = os.fspath(path)
         loaded = load(path)
         self.signature, function = select_function(loaded, self.path, signature)
-        frozen = _freeze(function, f"signature {self.signature!r} of {self.path}")
+        frozen = freeze(function, f"signature {self.signature!r} of {self.path}")
         self.graph_def = frozen.graph.as_graph_def()
         # Names of the signature in the order of the graph's tensors: tf.nest flattens dictionaries by key.
         input_names = sorted(function.structured_input_signature[1])
@@ -235,8 +233,16 @@ class CloudModel:
             raise errors.DataError(f"what was given for input {name} of {self.path} {e}") from e
 
 
-def _freeze(function: Any, place: str) -> Any:
-    """Returns a concrete function with its variables as constants, and with control flow as one op."""
+def freeze(function: Any, place: str) -> Any:
+    """Returns a concrete function with its variables as constants, and with control flow as one op.
+
+    Args:
+        function: The concrete function.
+        place: What it is, for messages.
+
+    Raises:
+        ModelError: It has state that cannot be a constant.
+    """
     import tensorflow as tf
     from tensorflow.python.framework import convert_to_constants
 
@@ -251,13 +257,6 @@ def _freeze(function: Any, place: str) -> Any:
     if any(tensor.dtype == tf.resource for tensor in frozen.inputs):
         raise errors.ModelError(f"{place} does not freeze; {advice}")
     return frozen
-
-
-def _parses(function: Any) -> bool:
-    graph_def = function.graph.as_graph_def()
-    ops = {n.op for n in graph_def.node}
-    ops.update(n.op for f in graph_def.library.function for n in f.node_def)
-    return bool(ops & _PARSING_OPS)
 
 
 def _files(path: str | os.PathLike[str]) -> list[pathlib.Path]:

@@ -57,12 +57,12 @@ def dense_function(frozen: Any, outputs: Sequence[str], place: str) -> Any:
             features[parser.outputs[feature.output].name] = feature
     inputs = {}
     for tensor in _boundary([t.op for t in frozen.outputs], parsers):
-        feature = features.get(tensor.name)
-        if feature is None:
+        if tensor.name not in features:
             raise errors.ModelError(
                 f"{place} takes serialized tf.Examples, which a device cannot parse, and it cannot be entered behind "
                 f"the parsing: {_use(tensor)}; {dense_signature(frozen)}"
             )
+        feature = features[tensor.name]
         if tensor.dtype == tf.string:
             raise errors.ModelError(
                 f"{place} computes with the string feature {feature.name!r} ({_use(tensor)}): strings have no TFLite "

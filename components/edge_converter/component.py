@@ -37,6 +37,7 @@ class EdgeConverterSpec(component_spec.ComponentSpec):
         "seed": component_spec.ExecutionParameter(type=int),
         "timeout_seconds": component_spec.ExecutionParameter(type=int),
         "memory_limit_mb": component_spec.ExecutionParameter(type=int, optional=True),
+        "select_tf_ops": component_spec.ExecutionParameter(type=int),
         "library_version": component_spec.ExecutionParameter(type=str),
     }
 
@@ -79,6 +80,7 @@ class EdgeConverter(base_component.BaseComponent):
         timeout_seconds: When to give the conversion up.
         memory_limit_mb: Resident memory of the converting process, in MiB, at which to give it up. None leaves it to
             the system.
+        select_tf_ops: Keep ops without TensorFlow Lite kernels as TensorFlow's, which the app must link.
 
     Raises:
         SpecError: A parameter has a value that cannot work, or lacks or excludes another.
@@ -100,6 +102,7 @@ class EdgeConverter(base_component.BaseComponent):
         seed: int = 0,
         timeout_seconds: int = int(converter.DEFAULT_TIMEOUT),
         memory_limit_mb: int | None = None,
+        select_tf_ops: bool = False,
     ) -> None:
         if modes.find(quantization).needs_calibration and examples is None:
             raise errors.SpecError(
@@ -128,6 +131,7 @@ class EdgeConverter(base_component.BaseComponent):
                 seed=seed,
                 timeout_seconds=timeout_seconds,
                 memory_limit_mb=memory_limit_mb,
+                select_tf_ops=int(select_tf_ops),
                 # Part of the cache key, which knows nothing of the executor's code.
                 library_version=__version__,
                 edge_model=types.Channel(type=standard_artifacts.Model),

@@ -57,6 +57,7 @@ class Executor(base_executor.BaseExecutor):
             calibration=frames,
             timeout=exec_properties["timeout_seconds"],
             memory_limit=None if memory_limit is None else memory_limit * 2**20,
+            select_tf_ops=bool(exec_properties["select_tf_ops"]),
         )
         report = artifact_utils.get_single_instance(output_dict["conversion_report"])
         files.write_atomically(os.path.join(report.uri, CONVERSION_FILE), conversions[0].to_json().encode())

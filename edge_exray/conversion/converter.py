@@ -107,6 +107,7 @@ def convert(
     calibration: Iterable[Mapping[str, np.ndarray]] | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     memory_limit: int | None = None,
+    select_tf_ops: bool = False,
 ) -> Conversion:
     """Converts one signature of a SavedModel; see `convert_many`, which does the same for several modes.
 
@@ -118,6 +119,8 @@ def convert(
         calibration: See `convert_many`.
         timeout: Seconds after which the conversion is given up.
         memory_limit: Bytes of resident memory above which it is; None leaves it to the system.
+        select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
+            TensorFlow operators" in the LiteRT guide); they are told in the notes.
     """
     jobs = {os.fspath(out): quantization}
     return convert_many(
@@ -127,6 +130,7 @@ def convert(
         calibration=calibration,
         timeout=timeout,
         memory_limit=memory_limit,
+        select_tf_ops=select_tf_ops,
     )[0]
 
 
@@ -138,6 +142,7 @@ def convert_many(
     calibration: Iterable[Mapping[str, np.ndarray]] | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     memory_limit: int | None = None,
+    select_tf_ops: bool = False,
 ) -> list[Conversion]:
     """Converts one signature of a SavedModel in several modes, in one child process that loads it once.
 
@@ -151,6 +156,8 @@ def convert_many(
             batch axis. Consumed once, never held in memory together.
         timeout: Seconds after which the conversion is given up.
         memory_limit: Bytes of resident memory above which it is; None leaves it to the system.
+        select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
+            TensorFlow operators" in the LiteRT guide); they are told in the notes.
 
     Returns:
         One result for each output, in their order. Either all files are written or none.
@@ -170,7 +177,12 @@ def convert_many(
     with tempfile.TemporaryDirectory(prefix="exray-convert-") as scratch:
         folder = pathlib.Path(scratch)
         used = _write_frames(folder / FRAMES, calibration) if calibrated and calibration is not None else None
-        request = {"saved_model": source, "signature": signature, "modes": [mode.name for mode in wanted]}
+        request = {
+            "saved_model": source,
+            "signature": signature,
+            "modes": [mode.name for mode in wanted],
+            "select_tf_ops": select_tf_ops,
+        }
         (folder / REQUEST).write_text(json.dumps(request), "utf-8")
         start = time.perf_counter()
         result = _run(folder, source, timeout, memory_limit)
@@ -187,7 +199,7 @@ def convert_many(
             bytes=result["models"][mode]["bytes"],
             fingerprint=result["models"][mode]["fingerprint"],
             left_float=result["models"][mode]["left_float"],
-            notes=result["notes"],
+            notes=result["notes"] + result["models"][mode]["notes"],
             source=source,
             source_fingerprint=result["source_fingerprint"],
             source_bytes=result["source_bytes"],

@@ -32,7 +32,12 @@ REQUEST, STEP, RESULT, ERROR, FRAMES = "request.json", "step", "result.json", "e
 PREFIX = "input/"
 """Precedes the name of an input in the .npz of a frame."""
 
-_KERNELS = {"int8": "TFLITE_BUILTINS_INT8", "int16": "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8"}
+# Type of the activations to the set of kernels.
+_KERNELS = {
+    None: "TFLITE_BUILTINS",
+    "int8": "TFLITE_BUILTINS_INT8",
+    "int16": "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8",
+}
 
 
 def main(folder: pathlib.Path) -> None:
@@ -61,7 +66,7 @@ def main(folder: pathlib.Path) -> None:
     outputs = _specs(function.structured_outputs)
     models = {}
     for mode in wanted:
-        content = _convert(loaded, function, mode, folder, sorted(inputs), path)
+        content = _convert(loaded, function, mode, folder, sorted(inputs), request)
         _step(folder, f"checking the {mode.name} model")
         edge = EdgeModel(content, kernels="builtin")
         promises.check(edge, mode, inputs, outputs)
@@ -71,6 +76,7 @@ def main(folder: pathlib.Path) -> None:
             "outputs": {name: _json(spec) for name, spec in edge.outputs.items()},
             "bytes": len(content),
             "fingerprint": edge.fingerprint,
+            "notes": _select_ops(edge),
             "left_float": promises.left_float(edge, mode),
         }
     result = {
@@ -93,7 +99,9 @@ def _refuse_calibration(function: Any, wanted: list[modes.Mode], path: str) -> N
         )
 
 
-def _convert(loaded: Any, function: Any, mode: modes.Mode, folder: pathlib.Path, inputs: list[str], path: str) -> bytes:
+def _convert(
+    loaded: Any, function: Any, mode: modes.Mode, folder: pathlib.Path, inputs: list[str], request: dict[str, Any]
+) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.convert_phase import ConverterError
 
@@ -104,8 +112,10 @@ def _convert(loaded: Any, function: Any, mode: modes.Mode, folder: pathlib.Path,
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if mode.weights:
         converter.target_spec.supported_types = [tf.as_dtype(mode.weights)]
+    converter.target_spec.supported_ops = [tf.lite.OpsSet[_KERNELS[mode.activations]]]
+    if request["select_tf_ops"]:
+        converter.target_spec.supported_ops.append(tf.lite.OpsSet.SELECT_TF_OPS)
     if mode.activations:
-        converter.target_spec.supported_ops = [tf.lite.OpsSet[_KERNELS[mode.activations]]]
         converter.representative_dataset = lambda: _calibrate(mode, folder, inputs)
     if mode.io:
         converter.inference_input_type = converter.inference_output_type = tf.as_dtype(mode.io)
@@ -116,8 +126,9 @@ def _convert(loaded: Any, function: Any, mode: modes.Mode, folder: pathlib.Path,
         if not missing:
             raise
         raise errors.ConversionError(
-            f"{path} has ops without TensorFlow Lite kernels for {mode.name}: {'; '.join(missing)}; move them into the "
-            "preprocessing of the app and of the reference, and export a signature that begins behind them"
+            f"{request['saved_model']} has ops without TensorFlow Lite kernels for {mode.name}: {'; '.join(missing)}; "
+            "move them into the preprocessing of the app and of the reference and export a signature that begins "
+            "behind them, or convert with select_tf_ops=True and link TensorFlow's kernels into the app"
         ) from e
 
 
@@ -135,6 +146,11 @@ def _without_kernels(message: str, function: Any) -> list[str]:
         more = f" and {len(places) - 5} more" if len(places) > 5 else ""
         found.append(f"{op} at {', '.join(places[:5])}{more}" if places else op)
     return found
+
+
+def _select_ops(edge: EdgeModel) -> list[str]:
+    names = sorted({op.name for op in edge.graph.ops if op.is_custom and op.name.startswith("Flex")})
+    return [f"needs TensorFlow's kernels in the app: {', '.join(names)}"] if names else []
 
 
 def _calibrate(mode: modes.Mode, folder: pathlib.Path, inputs: list[str]) -> Iterator[dict[str, np.ndarray]]:

@@ -115,7 +115,7 @@ def test_every_input_and_output_keeps_its_name(tmp_path):
             models_zoo.save_lowercase_net,
             None,
             errors.ConversionError,
-            "net has ops without TensorFlow Lite kernels for none: StringLower at StringLower; move them into the prep",
+            "ops without TensorFlow Lite kernels for none: StringLower at StringLower; move .* with select_tf_ops=True",
         ),
         (models_zoo.save_counting_net, None, errors.ConversionError, r"still has variables .*VAR_HANDLE"),
         (models_zoo.save_counting_net, "dance", errors.ModelError, r"no signature 'dance', only \['dense'\]"),
@@ -143,6 +143,15 @@ def test_loop_over_an_open_batch_is_converted_for_a_batch_of_one(tmp_path):
     x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
     got = np.concatenate([edge.infer({"x": row[np.newaxis]})["y"] for row in x])
     np.testing.assert_allclose(got, cloud.infer({"x": x})[0]["y"], atol=1e-6)
+
+
+def test_ops_of_tensorflow_are_kept_on_demand(tmp_path):
+    path = models_zoo.save_lowercase_net(tmp_path / "net")
+
+    made = converter.convert(path, tmp_path / "model.tflite", quantization="none", select_tf_ops=True)
+
+    assert made.notes == ["needs TensorFlow's kernels in the app: FlexStringLower"]
+    assert pathlib.Path(made.path).stat().st_size == made.bytes
 
 
 def test_loop_is_not_calibrated(tmp_path):

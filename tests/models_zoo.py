@@ -244,6 +244,87 @@ def save_lstm_net(path: str | os.PathLike[str]) -> str:
     return _save(module, path, dense=dense)
 
 
+def save_sequence_net(path: str | os.PathLike[str]) -> str:
+    """A recurrent layer over a batch of any size, which keeps its steps in a list as those of Keras do.
+
+    Signature `dense`, "x" float32 [None, 5, 4] to "y" float32 [None, 5, 3]: y_t = tanh(x_t W + y_(t-1) R).
+    """
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+
+    class SequenceNet(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.kernel = tf.Variable(rng.normal(size=(4, 3)).astype(np.float32))
+            self.recurrent = tf.Variable(rng.normal(size=(3, 3)).astype(np.float32))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 5, 4], tf.float32, name="x")])
+        def dense(self, x):
+            steps = tf.transpose(x, (1, 0, 2))
+            rows = tf.TensorArray(tf.float32, 5, element_shape=(None, 4)).unstack(steps)
+
+            def step(t, state, made):
+                state = tf.tanh(tf.matmul(rows.read(t), self.kernel) + tf.matmul(state, self.recurrent))
+                return t + 1, state, made.write(t, state)
+
+            made = tf.TensorArray(tf.float32, 5, element_shape=(None, 3))
+            start = (0, tf.zeros((tf.shape(x)[0], 3)), made)
+            _, _, made = tf.while_loop(lambda t, *_: t < 5, step, start)
+            return {"y": tf.transpose(made.stack(), (1, 0, 2))}
+
+    net = SequenceNet()
+    return _save(net, path, dense=net.dense)
+
+
+def save_parsing_net(path: str | os.PathLike[str], *, defect: str | None = None) -> str:
+    """A net whose only signature parses serialized tf.Examples with the features "wide", "narrow" and "unused".
+
+    Signature `serving_default`, "examples" string [None] to "sum" and "product" float32 [None, 3].
+
+    Args:
+        path: Where it goes.
+        defect: What keeps a device from entering it behind the parsing: `"string"` (a feature is text that is hashed),
+            `"sparse"` (a feature has no fixed length), `"size"` (it also counts the serialized examples) or `"table"`
+            (text is looked up in a table).
+    """
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+
+    class ParsingNet(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide = tf.Variable(rng.normal(size=(5, 3)).astype(np.float32))
+            self.narrow = tf.Variable(rng.normal(size=(2, 3)).astype(np.float32))
+            words = tf.lookup.KeyValueTensorInitializer(["a", "b"], [0.0, 1.0])
+            self.table = tf.lookup.StaticHashTable(words, -1.0) if defect == "table" else None
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        def serving_default(self, examples):
+            features = {
+                "wide": tf.io.FixedLenFeature([5], tf.float32),
+                "narrow": tf.io.FixedLenFeature([2], tf.float32),
+                "unused": tf.io.FixedLenFeature([1], tf.int64, default_value=[0]),
+                "text": tf.io.FixedLenFeature([1], tf.string, default_value=[""]),
+                "many": tf.io.VarLenFeature(tf.float32),
+            }
+            parsed = tf.io.parse_example(examples, features)
+            left, right = parsed["wide"] @ self.wide, parsed["narrow"] @ self.narrow
+            if defect == "string":
+                left += tf.cast(tf.strings.to_hash_bucket_fast(parsed["text"], 7), tf.float32)
+            elif defect == "sparse":
+                left += tf.reduce_sum(tf.sparse.to_dense(parsed["many"]))
+            elif defect == "size":
+                left += tf.cast(tf.size(examples), tf.float32)
+            elif defect == "table":
+                left += self.table.lookup(parsed["text"])
+            return {"sum": left + right, "product": left * right}
+
+    net = ParsingNet()
+    return _save(net, path, serving_default=net.serving_default)
+
+
 def save_difference_net(path: str | os.PathLike[str], *, symmetric: bool = False) -> str:
     """Inputs and outputs that only values tell apart.
 

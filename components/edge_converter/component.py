@@ -36,6 +36,8 @@ class EdgeConverterSpec(component_spec.ComponentSpec):
         "calibration_splits": component_spec.ExecutionParameter(type=str),
         "seed": component_spec.ExecutionParameter(type=int),
         "timeout_seconds": component_spec.ExecutionParameter(type=int),
+        "memory_limit_mb": component_spec.ExecutionParameter(type=int, optional=True),
+        "select_tf_ops": component_spec.ExecutionParameter(type=int),
         "library_version": component_spec.ExecutionParameter(type=str),
     }
 
@@ -63,10 +65,12 @@ class EdgeConverter(base_component.BaseComponent):
 
     Args:
         model: Channel of type `Model` with the SavedModel.
-        examples: Channel of type `Examples` to calibrate on; needed by `int8` and `int8_float_io`.
-        quantization: `none`, `float16`, `dynamic_range` (int8 weights), `int8` (integer in and out, every op on
-            int8 kernels) or `int8_float_io` (the same with float32 in and out).
-        signature_name: The signature that the device runs. None takes the only one with dense inputs.
+        examples: Channel of type `Examples` to calibrate on; needed by `int8`, `int8_float_io` and `int16x8`.
+        quantization: `none`, `float16` (weights), `dynamic_range` (int8 weights), `int8` (integer in and out, on int8
+            kernels), `int8_float_io` (the same with float32 in and out) or `int16x8` (int16 in, out and in between,
+            int8 weights). `conversion.json` lists the ops that have no such kernels and stay in float32.
+        signature_name: The signature that the device runs. None takes the only one with dense inputs; where all parse
+            tf.Examples, the features behind the parsing become the inputs.
         module_file: Python file with `calibration_inputs_fn` or `reference_inputs_fn`, which make the model's inputs
             of an example. Default: the features that are named like the inputs.
         module_path: Importable module with the same, instead of `module_file`.
@@ -74,6 +78,9 @@ class EdgeConverter(base_component.BaseComponent):
         calibration_splits: The splits to draw it from.
         seed: Seed of the sample.
         timeout_seconds: When to give the conversion up.
+        memory_limit_mb: Resident memory of the converting process, in MiB, at which to give it up. None leaves it to
+            the system.
+        select_tf_ops: Keep ops without TensorFlow Lite kernels as TensorFlow's, which the app must link.
 
     Raises:
         SpecError: A parameter has a value that cannot work, or lacks or excludes another.
@@ -94,6 +101,8 @@ class EdgeConverter(base_component.BaseComponent):
         calibration_splits: Sequence[str] = ("train",),
         seed: int = 0,
         timeout_seconds: int = int(converter.DEFAULT_TIMEOUT),
+        memory_limit_mb: int | None = None,
+        select_tf_ops: bool = False,
     ) -> None:
         if modes.find(quantization).needs_calibration and examples is None:
             raise errors.SpecError(
@@ -103,8 +112,9 @@ class EdgeConverter(base_component.BaseComponent):
         for name, value in (
             ("num_calibration_examples", num_calibration_examples),
             ("timeout_seconds", timeout_seconds),
+            ("memory_limit_mb", memory_limit_mb),
         ):
-            if value < 1:
+            if value is not None and value < 1:
                 raise errors.SpecError(f"EdgeConverter: {name} must be at least 1, is {value}")
         super().__init__(
             spec=EdgeConverterSpec(
@@ -120,6 +130,8 @@ class EdgeConverter(base_component.BaseComponent):
                 ),
                 seed=seed,
                 timeout_seconds=timeout_seconds,
+                memory_limit_mb=memory_limit_mb,
+                select_tf_ops=int(select_tf_ops),
                 # Part of the cache key, which knows nothing of the executor's code.
                 library_version=__version__,
                 edge_model=types.Channel(type=standard_artifacts.Model),

@@ -44,6 +44,7 @@ class Executor(base_executor.BaseExecutor):
         frames = None
         if modes.find(exec_properties["quantization"]).needs_calibration:
             frames = _calibration_frames(saved_model, signature, input_dict["examples"], exec_properties)
+        memory_limit = exec_properties.get("memory_limit_mb")
         edge_model = artifact_utils.get_single_instance(output_dict["edge_model"])
         float_edge_model = artifact_utils.get_single_instance(output_dict["float_edge_model"])
         conversions = converter.convert_many(
@@ -55,6 +56,8 @@ class Executor(base_executor.BaseExecutor):
             signature=signature,
             calibration=frames,
             timeout=exec_properties["timeout_seconds"],
+            memory_limit=None if memory_limit is None else memory_limit * 2**20,
+            select_tf_ops=bool(exec_properties["select_tf_ops"]),
         )
         report = artifact_utils.get_single_instance(output_dict["conversion_report"])
         files.write_atomically(os.path.join(report.uri, CONVERSION_FILE), conversions[0].to_json().encode())

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import psutil
 
 from edge_exray import errors, files, schemas
 from edge_exray.conversion import modes
@@ -25,6 +26,9 @@ from edge_exray.version import __version__
 
 FORMAT_VERSION = 1
 DEFAULT_TIMEOUT = 1800.0
+
+_OUTPUT = "output"
+_POLL = 0.05  # seconds
 
 # Tests put another program here to see it die.
 _WORKER = (sys.executable, "-m", "edge_exray.conversion.worker")
@@ -59,6 +63,9 @@ class Conversion:
         fingerprint: SHA-256 of the file, in hexadecimal.
         source: Path of the SavedModel.
         source_fingerprint: See `edge_exray.models.saved_model.fingerprint`.
+        left_float: See `edge_exray.conversion.promises.left_float`.
+        notes: What the converter had to change, in words.
+        source_bytes: Size of the graph and the variables of the SavedModel.
         calibration: None when the mode needs none.
         versions: Of everything that had a part in it.
         seconds: Time of the child process, which may have made other models as well.
@@ -75,8 +82,11 @@ class Conversion:
     outputs: dict[str, TensorSpec]
     bytes: int
     fingerprint: str
+    left_float: list[str]
+    notes: list[str]
     source: str
     source_fingerprint: str
+    source_bytes: int
     calibration: Calibration | None
     versions: dict[str, str]
     seconds: float
@@ -102,6 +112,8 @@ def convert(
     signature: str | None = None,
     calibration: Iterable[Mapping[str, np.ndarray]] | None = None,
     timeout: float = DEFAULT_TIMEOUT,
+    memory_limit: int | None = None,
+    select_tf_ops: bool = False,
 ) -> Conversion:
     """Converts one signature of a SavedModel; see `convert_many`, which does the same for several modes.
 
@@ -112,9 +124,20 @@ def convert(
         signature: Name of the signature; None takes the only one with dense inputs.
         calibration: See `convert_many`.
         timeout: Seconds after which the conversion is given up.
+        memory_limit: Bytes of resident memory above which it is; None leaves it to the system.
+        select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
+            TensorFlow operators" in the LiteRT guide); they are told in the notes.
     """
     jobs = {os.fspath(out): quantization}
-    return convert_many(saved_model, jobs, signature=signature, calibration=calibration, timeout=timeout)[0]
+    return convert_many(
+        saved_model,
+        jobs,
+        signature=signature,
+        calibration=calibration,
+        timeout=timeout,
+        memory_limit=memory_limit,
+        select_tf_ops=select_tf_ops,
+    )[0]
 
 
 def convert_many(
@@ -124,6 +147,8 @@ def convert_many(
     signature: str | None = None,
     calibration: Iterable[Mapping[str, np.ndarray]] | None = None,
     timeout: float = DEFAULT_TIMEOUT,
+    memory_limit: int | None = None,
+    select_tf_ops: bool = False,
 ) -> list[Conversion]:
     """Converts one signature of a SavedModel in several modes, in one child process that loads it once.
 
@@ -136,6 +161,9 @@ def convert_many(
         calibration: Frames to measure the activations on, for the modes that need it: input name to array with
             batch axis. Consumed once, never held in memory together.
         timeout: Seconds after which the conversion is given up.
+        memory_limit: Bytes of resident memory above which it is; None leaves it to the system.
+        select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
+            TensorFlow operators" in the LiteRT guide); they are told in the notes.
 
     Returns:
         One result for each output, in their order. Either all files are written or none.
@@ -144,7 +172,8 @@ def convert_many(
         SpecError: A mode is unknown, or needs a calibration that was not given.
         DataError: The calibration has no frames, or one does not have the model's inputs.
         ModelError: There is no SavedModel, or no such dense signature.
-        ConversionError: The converter failed, died, or took too long, or its result breaks a promise of its mode.
+        ConversionError: The converter failed, died, or needed too much time or memory, or its result breaks a promise
+            of its mode.
     """
     wanted = [modes.find(name) for name in dict.fromkeys(outputs.values())]
     calibrated = [mode.name for mode in wanted if mode.needs_calibration]
@@ -154,10 +183,15 @@ def convert_many(
     with tempfile.TemporaryDirectory(prefix="exray-convert-") as scratch:
         folder = pathlib.Path(scratch)
         used = _write_frames(folder / FRAMES, calibration) if calibrated and calibration is not None else None
-        request = {"saved_model": source, "signature": signature, "modes": [mode.name for mode in wanted]}
+        request = {
+            "saved_model": source,
+            "signature": signature,
+            "modes": [mode.name for mode in wanted],
+            "select_tf_ops": select_tf_ops,
+        }
         (folder / REQUEST).write_text(json.dumps(request), "utf-8")
         start = time.perf_counter()
-        result = _run(folder, source, timeout)
+        result = _run(folder, source, timeout, memory_limit)
         seconds = time.perf_counter() - start
         for out, mode in outputs.items():
             files.write_atomically(out, (folder / f"{mode}.tflite").read_bytes())
@@ -170,8 +204,11 @@ def convert_many(
             outputs=_specs(result["models"][mode]["outputs"]),
             bytes=result["models"][mode]["bytes"],
             fingerprint=result["models"][mode]["fingerprint"],
+            left_float=result["models"][mode]["left_float"],
+            notes=result["notes"] + result["models"][mode]["notes"],
             source=source,
             source_fingerprint=result["source_fingerprint"],
+            source_bytes=result["source_bytes"],
             calibration=used if mode in calibrated else None,
             versions={"edge-exray": __version__, **result["versions"]},
             seconds=round(seconds, 3),
@@ -197,7 +234,7 @@ def _write_frames(folder: pathlib.Path, frames: Iterable[Mapping[str, np.ndarray
     return Calibration(count, digest.hexdigest())
 
 
-def _run(folder: pathlib.Path, source: str, timeout: float) -> dict[str, Any]:
+def _run(folder: pathlib.Path, source: str, timeout: float, memory_limit: int | None) -> dict[str, Any]:
     """Runs the child process in the folder and returns its result, or raises what stopped it."""
     environment = {
         **os.environ,
@@ -206,29 +243,61 @@ def _run(folder: pathlib.Path, source: str, timeout: float) -> dict[str, Any]:
         # Only what ends a process, so that its last words are about its end.
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    try:
-        child = subprocess.run(
+    with open(folder / _OUTPUT, "wb") as output:
+        child = subprocess.Popen(
             [*_WORKER, str(folder)],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
         )
-    except subprocess.TimeoutExpired:
+        try:
+            excess = _watch(child, timeout, memory_limit)
+        finally:
+            child.kill()
+            child.wait()
+    if excess:
         raise errors.ConversionError(
-            f"the conversion of {source} was stopped after {timeout:g} s while {_step(folder)}: "
-            "allow it more time, or calibrate on fewer frames"
-        ) from None
+            f"the conversion of {source} was stopped {excess[0]} while {_step(folder)}: {excess[1]}"
+        )
     if child.returncode == 0 and (folder / RESULT).exists():
         return json.loads((folder / RESULT).read_text("utf-8"))
     if (folder / ERROR).exists():
         raise _error(json.loads((folder / ERROR).read_text("utf-8")), source, _step(folder))
+    output_text = (folder / _OUTPUT).read_text("utf-8", "replace")
     raise errors.ConversionError(
-        f"the converter {_death(child.returncode)} while {_step(folder)}, {source}{_quote(child.stdout)}"
+        f"the converter {_death(child.returncode, output_text)} while {_step(folder)}, {source}{_quote(output_text)}"
     )
+
+
+def _watch(child: subprocess.Popen, timeout: float, memory_limit: int | None) -> tuple[str, str] | None:
+    """Waits for the end of the child process, or for it to exceed a limit: then which and what to do about it."""
+    process = psutil.Process(child.pid)
+    end = time.monotonic() + timeout
+    # The memory is polled: a limit of the system counts address space, of which TensorFlow reserves far more than
+    # it uses, and its breach is an abort without words.
+    while True:
+        try:
+            child.wait(min(_POLL, max(0.0, end - time.monotonic())))
+            return None
+        except subprocess.TimeoutExpired:
+            used = _resident(process)
+        if memory_limit is not None and used > memory_limit:
+            return (
+                f"at {used / 2**20:.0f} MiB of memory, the limit is {memory_limit / 2**20:.0f} MiB,",
+                "allow it more memory, or convert a smaller model",
+            )
+        if time.monotonic() >= end:
+            return f"after {timeout:g} s", "allow it more time, or calibrate on fewer frames"
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        # It ended since it was last waited for.
+        return 0
 
 
 def _error(document: dict[str, str], source: str, step: str) -> errors.ExrayError:
@@ -239,7 +308,10 @@ def _error(document: dict[str, str], source: str, step: str) -> errors.ExrayErro
     said = dict.fromkeys(re.findall(r"error: (.*\S)", document["message"]))
     said.update(dict.fromkeys(re.findall(r"^(?:TF Select|Custom) ops: .*", document["message"], re.MULTILINE)))
     words = "; ".join(said) or " ".join(document["message"].split())
-    return errors.ConversionError(f"the conversion of {source} failed while {step}: {document['type']}: {words}")
+    failure = f"the conversion of {source} failed while {step}: {document['type']}: {words}"
+    if step.startswith("quantizing"):
+        failure = f"{failure.rstrip('.')}; choose another quantization, int8 has kernels for more ops than int16x8"
+    return errors.ConversionError(failure)
 
 
 def _step(folder: pathlib.Path) -> str:
@@ -247,17 +319,17 @@ def _step(folder: pathlib.Path) -> str:
     return step.read_text("utf-8") if step.exists() else "starting"
 
 
-def _death(status: int) -> str:
+def _death(status: int, output: str) -> str:
     if status >= 0:
         return f"ended with status {status}"
-    cause = ": the system may have run out of memory" if -status == signal.SIGKILL else ""
+    starved = -status == signal.SIGKILL or "std::bad_alloc" in output
+    cause = ": the system may have run out of memory" if starved else ""
     return f"was killed by {signal.Signals(-status).name}{cause}"
 
 
-def _quote(output: bytes) -> str:
+def _quote(output: str) -> str:
     """Returns the last line that a dying process said and that is not chatter, introduced by a colon, or nothing."""
-    lines = output.decode("utf-8", "replace").splitlines()
-    said = [line.strip() for line in lines if line.strip() and not _CHATTER.match(line)]
+    said = [line.strip() for line in output.splitlines() if line.strip() and not _CHATTER.match(line)]
     return f": {said[-1]}" if said else ""
 
 

@@ -16,20 +16,27 @@ class Mode:
         name: What users write.
         quantized: The converter may change the weights.
         weights: Name of the TensorFlow dtype of the weights, where it is not the converter's choice.
-        integer_kernels: Every op runs on int8 kernels, or the conversion fails; needs calibration.
+        activations: Name of the integer dtype that every op computes on, or the conversion fails; needs calibration.
         io: Name of the dtype that replaces float32 at the inputs and outputs; None keeps float32.
     """
 
     name: str
     quantized: bool = True
     weights: str | None = None
-    integer_kernels: bool = False
+    activations: str | None = None
     io: str | None = None
 
     @property
     def needs_calibration(self) -> bool:
         """True when the ranges of the activations have to be measured on frames."""
-        return self.integer_kernels
+        return self.activations is not None
+
+    @property
+    def weight_types(self) -> set[str]:
+        """The types of the TFLite schema that the weights of a layer may be stored in."""
+        if self.weights:
+            return {self.weights.upper()}
+        return {"INT8", "INT4"} if self.quantized else {"FLOAT32"}
 
     def io_dtype(self, cloud: TensorSpec) -> np.dtype:
         """Returns the dtype that an input or output of the cloud model has in the edge model."""
@@ -42,8 +49,9 @@ MODES = {
         Mode("none", quantized=False),
         Mode("float16", weights="float16"),
         Mode("dynamic_range"),
-        Mode("int8", integer_kernels=True, io="int8"),
-        Mode("int8_float_io", integer_kernels=True),
+        Mode("int8", activations="int8", io="int8"),
+        Mode("int8_float_io", activations="int8"),
+        Mode("int16x8", activations="int16", io="int16"),
     )
 }
 

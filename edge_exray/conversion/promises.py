@@ -1,14 +1,26 @@
 """What every converted model must hold, whatever the converter says."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+
+import numpy as np
 
 from edge_exray import errors
 from edge_exray.conversion.modes import Mode
+from edge_exray.models.graph import Graph, Op, Tensor
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
 
 # The converter leaves these, and an edge model full of zeros, when it could not freeze a variable.
 _UNFROZEN = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
+
+# Ops that a mode is chosen for; the second input of each are its weights.
+_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+
+# Fewer are not worth a scale: TensorFlow's converter leaves them as they are in the modes without calibration.
+_MIN_WEIGHTS = 1024
+
+_CASTS = {"QUANTIZE", "DEQUANTIZE"}
+_FLOATS = {"FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16"}
 
 
 def check(edge: EdgeModel, mode: Mode, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]) -> None:
@@ -36,9 +48,87 @@ def check(edge: EdgeModel, mode: Mode, inputs: Mapping[str, TensorSpec], outputs
                 "check that the signature uses every input and returns a dictionary of named outputs"
             )
         for name, spec in cloud.items():
-            if converted[name].dtype != mode.io_dtype(spec):
+            # Strings are bytes to LiteRT and objects to TensorFlow.
+            strings = spec.dtype.kind == "O" and converted[name].dtype.kind == "S"
+            if converted[name].dtype != mode.io_dtype(spec) and not strings:
                 raise errors.ConversionError(
                     f"{name} of the {mode.name} model is {converted[name].dtype}, the mode promises "
                     f"{mode.io_dtype(spec)}: the converter leaves alone what the graph does not compute with, "
                     "so drop it from the signature"
                 )
+    for graph in _graphs(edge):
+        for op in graph.ops:
+            _check_op(graph, op, mode)
+
+
+def left_float(edge: EdgeModel, mode: Mode) -> list[str]:
+    """Lists what a mode left in float32, which a mode with an integer type of activations or smaller weights may.
+
+    Args:
+        edge: A converted model that holds its promises.
+        mode: How it was converted.
+
+    Returns:
+        For modes with integer activations the ops that compute on floats; for the others that quantise, the ops with
+        float32 weights, which are constants of more than one axis. Each as `"OP at tensor"`, in the order of the graph.
+    """
+    found: dict[str, None] = {}
+    for graph in _graphs(edge) if mode.quantized else ():
+        for op in graph.ops:
+            if mode.activations:
+                kept = op.name not in _CASTS and any(t.type in _FLOATS for t in _tensors(graph, op))
+            else:
+                constants = [t for t in _read(graph, op) if t.is_constant and t.type == "FLOAT32"]
+                # What a loop starts with is no weight.
+                kept = not op.subgraphs and any(len(t.spec.shape) > 1 for t in constants)
+            if kept:
+                found[f"{op.name} at {_place(graph, op)}"] = None
+    return list(found)
+
+
+def _check_op(graph: Graph, op: Op, mode: Mode) -> None:
+    if op.name in _CASTS:
+        return
+    read, written = _read(graph, op), [graph.tensors[i] for i in op.outputs]
+    if not mode.quantized:
+        changed = [t for t in read if t.spec.quantization]
+        if changed:
+            raise _broken(graph, op, mode, f"computes on quantised {changed[0].type}, the mode promises none")
+    if op.name not in _WEIGHTED or len(read) < 2:
+        return
+    computed = {mode.activations.upper()} if mode.activations else _FLOATS
+    for tensor in (read[0], *written):
+        if tensor.type not in computed:
+            promised = mode.activations or "floats"
+            raise _broken(graph, op, mode, f"computes on {tensor.type}, the mode promises {promised}")
+    stored = graph.stored_constant(op.inputs[1])
+    small = np.prod(read[1].spec.shape) < _MIN_WEIGHTS and not mode.activations
+    if stored is None or small:
+        return
+    if graph.tensors[stored].type not in mode.weight_types:
+        promised = " or ".join(sorted(mode.weight_types)).lower()
+        raise _broken(graph, op, mode, f"has {graph.tensors[stored].type} weights, the mode promises {promised}")
+
+
+def _broken(graph: Graph, op: Op, mode: Mode, reason: str) -> errors.ConversionError:
+    return errors.ConversionError(
+        f"{op.name} at {_place(graph, op)} of the {mode.name} model {reason}: choose another quantization, or replace "
+        "that layer"
+    )
+
+
+def _graphs(edge: EdgeModel) -> Iterator[Graph]:
+    yield edge.graph
+    yield from edge.graph.subgraphs.values()
+
+
+def _read(graph: Graph, op: Op) -> list[Tensor]:
+    return [graph.tensors[i] for i in op.inputs if i >= 0]
+
+
+def _tensors(graph: Graph, op: Op) -> list[Tensor]:
+    return [*_read(graph, op), *(graph.tensors[i] for i in op.outputs)]
+
+
+def _place(graph: Graph, op: Op) -> str:
+    return graph.tensors[op.outputs[0]].spec.name

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import pathlib
 import platform
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -21,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_exray import errors
-from edge_exray.conversion import modes, promises
+from edge_exray import errors, files
+from edge_exray.conversion import batch, modes, promises
 from edge_exray.conversion.ranges import measure
 from edge_exray.linting.linter import lint_graph
 from edge_exray.models import saved_model
@@ -33,6 +34,13 @@ REQUEST, STEP, RESULT, ERROR, FRAMES = "request.json", "step", "result.json", "e
 PREFIX = "input/"
 """Precedes the name of an input in the .npz of a frame."""
 
+# Type of the activations to the set of kernels.
+_KERNELS = {
+    None: "TFLITE_BUILTINS",
+    "int8": "TFLITE_BUILTINS_INT8",
+    "int16": "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8",
+}
+
 
 def main(folder: pathlib.Path) -> None:
     """Converts what `request.json` in the folder asks for."""
@@ -42,14 +50,25 @@ def main(folder: pathlib.Path) -> None:
 
     _step(folder, "loading the SavedModel")
     path = request["saved_model"]
+    wanted = [modes.find(name) for name in request["modes"]]
     loaded = saved_model.load(path)
-    signature = saved_model.resolve_signature(loaded, path, request["signature"])
-    function = loaded.signatures[signature]
+    signature, function = saved_model.select_function(loaded, path, request["signature"])
+    notes = []
+    if function is not loaded.signatures[signature]:
+        notes.append(
+            f"signature {signature!r} parses tf.Examples: converted from the dense features behind the parsing"
+        )
+    if batch.has_loop(function):
+        _refuse_calibration(function, wanted, path)
+        if batch.is_open(function):
+            _step(folder, "fixing the batch to 1")
+            function = batch.fix(function, saved_model.freeze(function, f"signature {signature!r} of {path}"))
+            notes.append("the model has a loop, which TensorFlow Lite runs on a fixed batch only: fixed to 1")
     inputs = _specs(function.structured_input_signature[1])
     outputs = _specs(function.structured_outputs)
     models = {}
-    for mode in map(modes.find, request["modes"]):
-        content = _convert(loaded, function, mode, folder, sorted(inputs))
+    for mode in wanted:
+        content = _convert(loaded, function, mode, folder, sorted(inputs), request)
         _step(folder, f"checking the {mode.name} model")
         edge = EdgeModel(content, kernels="builtin")
         promises.check(edge, mode, inputs, outputs)
@@ -60,6 +79,8 @@ def main(folder: pathlib.Path) -> None:
             "bytes": len(content),
             "fingerprint": edge.fingerprint,
             "lint": lint_graph(edge.graph).to_dict(),
+            "notes": _select_ops(edge),
+            "left_float": promises.left_float(edge, mode),
         }
     ranges = None
     if "none" in models and any(modes.find(name).needs_calibration for name in models):
@@ -67,16 +88,30 @@ def main(folder: pathlib.Path) -> None:
         ranges = measure((folder / "none.tflite").read_bytes(), frames).to_dict()
     result = {
         "signature": signature,
+        "notes": notes,
         "source_fingerprint": saved_model.fingerprint(path),
+        "source_bytes": saved_model.size(path),
         "versions": {"tensorflow": tf.__version__, "python": platform.python_version(), "numpy": np.__version__},
         "models": models,
         "ranges": ranges,
     }
-    (folder / RESULT).write_text(json.dumps(result), "utf-8")
+    files.write_atomically(folder / RESULT, json.dumps(result).encode())
 
 
-def _convert(loaded: Any, function: Any, mode: modes.Mode, folder: pathlib.Path, inputs: list[str]) -> bytes:
+def _refuse_calibration(function: Any, wanted: list[modes.Mode], path: str) -> None:
+    refused = [mode.name for mode in wanted if mode.activations]
+    if refused:
+        raise errors.ConversionError(
+            f"{path} cannot become {refused[0]}: it has a loop, such as an LSTM or GRU layer, and TensorFlow's "
+            "calibrator cannot measure the tensors inside of it (it crashes); choose dynamic_range, float16 or none"
+        )
+
+
+def _convert(
+    loaded: Any, function: Any, mode: modes.Mode, folder: pathlib.Path, inputs: list[str], request: dict[str, Any]
+) -> bytes:
     import tensorflow as tf
+    from tensorflow.lite.python.convert_phase import ConverterError
 
     _step(folder, f"converting to {mode.name}")
     # The one route that freezes every variable for all versions of Keras: from_saved_model may abort or leave some.
@@ -85,12 +120,45 @@ def _convert(loaded: Any, function: Any, mode: modes.Mode, folder: pathlib.Path,
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if mode.weights:
         converter.target_spec.supported_types = [tf.as_dtype(mode.weights)]
-    if mode.integer_kernels:
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.target_spec.supported_ops = [tf.lite.OpsSet[_KERNELS[mode.activations]]]
+    if request["select_tf_ops"]:
+        converter.target_spec.supported_ops.append(tf.lite.OpsSet.SELECT_TF_OPS)
+    if mode.activations:
         converter.representative_dataset = lambda: _calibrate(mode, folder, inputs)
     if mode.io:
         converter.inference_input_type = converter.inference_output_type = tf.as_dtype(mode.io)
-    return converter.convert()
+    try:
+        return converter.convert()
+    except ConverterError as e:
+        missing = _without_kernels(str(e), function)
+        if not missing:
+            raise
+        raise errors.ConversionError(
+            f"{request['saved_model']} has ops without TensorFlow Lite kernels for {mode.name}: {'; '.join(missing)}; "
+            "move them into the preprocessing of the app and of the reference and export a signature that begins "
+            "behind them, or convert with select_tf_ops=True and link TensorFlow's kernels into the app"
+        ) from e
+
+
+def _without_kernels(message: str, function: Any) -> list[str]:
+    """Returns the ops that a converter's message says it has no kernels for, each with the nodes that are such ops."""
+    # The op of a node is either said by name, or it is in the list of those that Select TF ops has.
+    said = set(re.findall(r"'tf\.(\w+)' op is neither a custom op nor a flex op", message))
+    for line in re.findall(r"^(?:TF Select|Custom) ops: (.*)", message, re.MULTILINE):
+        said.update(re.findall(r"\w+", line))
+    graph_def = function.graph.as_graph_def()
+    nodes = [*graph_def.node, *(node for body in graph_def.library.function for node in body.node_def)]
+    found = []
+    for op in sorted(said):
+        places = sorted({node.name for node in nodes if node.op == op})
+        more = f" and {len(places) - 5} more" if len(places) > 5 else ""
+        found.append(f"{op} at {', '.join(places[:5])}{more}" if places else op)
+    return found
+
+
+def _select_ops(edge: EdgeModel) -> list[str]:
+    names = sorted({op.name for op in edge.graph.ops if op.is_custom and op.name.startswith("Flex")})
+    return [f"needs TensorFlow's kernels in the app: {', '.join(names)}"] if names else []
 
 
 def _calibrate(mode: modes.Mode, folder: pathlib.Path, inputs: list[str]) -> Iterator[dict[str, np.ndarray]]:
@@ -125,7 +193,8 @@ def _report(folder: pathlib.Path) -> Any:
     """Returns an exception hook that also leaves the error where the parent looks for it."""
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        (folder / ERROR).write_text(json.dumps({"type": kind.__name__, "message": str(error)}), "utf-8")
+        document = {"type": kind.__name__, "message": str(error)}
+        files.write_atomically(folder / ERROR, json.dumps(document).encode())
         traceback.print_exception(kind, error, trace)
 
     return hook

@@ -114,7 +114,7 @@ def _compare(reference, edge, scale, zero_point, lowest, highest, low, high):  #
     real, error = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
     bounds = np.array([(lowest - zero_point) * scale, (highest - zero_point) * scale, low, high], np.float32)
     saturated_low, saturated_high, low_key, high_key = _keys(bounds)
-    error_sum = error_squares = reference_squares = edge_squares = 0.0
+    error_sum = error_squares = reference_squares = edge_squares = np.float64(0)
     keys = np.array([0, _MOST, _LEAST, _MOST, _LEAST], np.int32)
     saturated = clipped = 0
     for start in range(0, reference.size, _BLOCK):
@@ -149,7 +149,7 @@ def _dequantize(stored, scale, zero_point, real):  # type: ignore[no-untyped-def
 # Terms may be added in any order, several at a time.
 @numba.njit(nogil=True, fastmath={"reassoc", "contract"})
 def _sums(reference, edge, error):  # type: ignore[no-untyped-def]
-    error_sum = error_squares = reference_squares = edge_squares = 0.0
+    error_sum = error_squares = reference_squares = edge_squares = np.float64(0)
     for i in range(reference.size):
         r, e = np.float64(reference[i]), np.float64(edge[i])
         difference = e - r

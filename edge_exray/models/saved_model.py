@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from edge_exray import errors
-from edge_exray.models import locations
+from edge_exray.models import locations, parsing
 from edge_exray.models.messages import first_line
 from edge_exray.models.tensors import TensorSpec
-
-_PARSING_OPS = {"ParseExample", "ParseExampleV2", "ParseSingleExample", "ParseSequenceExample"}
 
 _DEFAULT_SIGNATURE = "serving_default"
 
@@ -59,7 +57,7 @@ def resolve_signature(loaded: Any, path: str, name: str | None = None) -> str:
         ModelError: The signature is missing, parses serialized tf.Examples, or is not the only dense one.
     """
     available = sorted(loaded.signatures)
-    dense = [s for s in available if not _parses(loaded.signatures[s])]
+    dense = [s for s in available if not parsing.parses(loaded.signatures[s])]
     if name is None:
         if len(dense) == 1:
             return dense[0]
@@ -83,6 +81,35 @@ def resolve_signature(loaded: Any, path: str, name: str | None = None) -> str:
             f"signature {name!r} of {path} takes serialized tf.Examples, which a device cannot parse: {choice}"
         )
     return name
+
+
+def select_function(loaded: Any, path: str, name: str | None = None) -> tuple[str, Any]:
+    """Chooses the function that a device runs.
+
+    Args:
+        loaded: What `load` returned.
+        path: Where it came from, for messages.
+        name: See `resolve_signature`. When every signature parses tf.Examples, the one of that name, or the only one
+            or `serving_default`, is entered behind the parsing.
+
+    Returns:
+        The name of the signature, and its concrete function; behind the parsing, features are its inputs.
+
+    Raises:
+        ModelError: See `resolve_signature`, or it needs more of the tf.Examples than dense numbers.
+    """
+    available = sorted(loaded.signatures)
+    default = available[0] if len(available) == 1 else "serving_default"
+    chosen = name or default
+    if chosen not in available or not all(parsing.parses(loaded.signatures[s]) for s in available):
+        chosen = resolve_signature(loaded, path, name)
+        return chosen, loaded.signatures[chosen]
+    function, place = loaded.signatures[chosen], f"signature {chosen!r} of {path}"
+    try:
+        frozen = freeze(function, place)
+    except errors.ModelError as e:
+        raise errors.ModelError(f"{e}: {parsing.dense_signature(function)}") from e
+    return chosen, parsing.dense_function(frozen, sorted(function.structured_outputs), place)
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
@@ -117,7 +144,7 @@ class CloudModel:
         num_threads: Threads of one op; ops run one after the other.
 
     Raises:
-        ModelError: See `load` and `resolve_signature`; or the signature has state that cannot be frozen.
+        ModelError: See `load` and `select_function`; or the signature has state that cannot be frozen.
 
     Attributes:
         path, signature: Where it came from.
@@ -130,9 +157,8 @@ class CloudModel:
 
         self.path = os.fspath(path)
         loaded = load(path)
-        self.signature = resolve_signature(loaded, self.path, signature)
-        function = loaded.signatures[self.signature]
-        frozen = _freeze(function, f"signature {self.signature!r} of {self.path}")
+        self.signature, function = select_function(loaded, self.path, signature)
+        frozen = freeze(function, f"signature {self.signature!r} of {self.path}")
         self.graph_def = frozen.graph.as_graph_def()
         # Names of the signature in the order of the graph's tensors: tf.nest flattens dictionaries by key.
         input_names = sorted(function.structured_input_signature[1])
@@ -217,8 +243,16 @@ class CloudModel:
             raise errors.DataError(f"what was given for input {name} of {self.path} {e}") from e
 
 
-def _freeze(function: Any, place: str) -> Any:
-    """Returns a concrete function with its variables as constants, and with control flow as one op."""
+def freeze(function: Any, place: str) -> Any:
+    """Returns a concrete function with its variables as constants, and with control flow as one op.
+
+    Args:
+        function: The concrete function.
+        place: What it is, for messages.
+
+    Raises:
+        ModelError: It has state that cannot be a constant.
+    """
     import tensorflow as tf
     from tensorflow.python.framework import convert_to_constants
 
@@ -239,13 +273,6 @@ def _interface(function: Any) -> frozenset[TensorSpec]:
     """Returns the inputs and outputs of a signature, told apart by their names."""
     sides = {"inputs": function.structured_input_signature[1], "outputs": function.structured_outputs}
     return frozenset(describe(f"{side}/{name}", tensor) for side in sides for name, tensor in sides[side].items())
-
-
-def _parses(function: Any) -> bool:
-    graph_def = function.graph.as_graph_def()
-    ops = {n.op for n in graph_def.node}
-    ops.update(n.op for f in graph_def.library.function for n in f.node_def)
-    return bool(ops & _PARSING_OPS)
 
 
 def _files(path: str | os.PathLike[str]) -> list[pathlib.Path]:

@@ -109,6 +109,45 @@ def test_trained_model_becomes_an_edge_model_and_its_float_twin(model, examples,
     assert artifact.get_int_custom_property("size_bytes") == len(edge.content)
 
 
+def test_model_of_tfx_that_only_parses_examples_is_entered_behind_the_parsing(outputs, tmp_path):
+    import tensorflow as tf
+    import tfx
+
+    data = pathlib.Path(tfx.__file__).parent / "components" / "testdata"
+    trained, penguins = standard_artifacts.Model(), standard_artifacts.Examples()
+    trained.uri, penguins.uri = str(data / "trainer" / "keras"), str(data / "penguin" / "data")
+    penguins.split_names = '["train", "eval"]'
+    converter = component.EdgeConverter(
+        model=_channel(standard_artifacts.Model), examples=_channel(standard_artifacts.Examples)
+    )
+
+    executor.Executor().Do({"model": [trained], "examples": [penguins]}, outputs, dict(converter.spec.exec_properties))
+
+    folders = {name: pathlib.Path(artifact.uri) / "Format-Serving" for name, (artifact,) in outputs.items()}
+    [shard] = (data / "penguin" / "data" / "Split-eval").iterdir()
+    serialized = list(tf.data.TFRecordDataset(str(shard), "GZIP").as_numpy_iterator())
+    signature = tf.saved_model.load(str(data / "trainer" / "keras" / "Format-Serving")).signatures["serving_default"]
+    wanted = signature(examples=tf.constant(serialized))["output_0"].numpy()
+    edge, float_edge = (EdgeModel(folders[name] / "tflite") for name in ("edge_model", "float_edge_model"))
+    for record, truth in zip(serialized, wanted, strict=True):
+        features = tf.train.Example.FromString(record).features.feature
+        feed = {name: np.array([features[name].float_list.value], np.float32) for name in float_edge.inputs}
+        np.testing.assert_allclose(float_edge.infer(feed)["output_0"][0], truth, atol=1e-5)
+        np.testing.assert_allclose(edge.infer(feed)["output_0"][0], truth, atol=0.05)
+    assert set(edge.inputs) == {"culmen_length_mm", "culmen_depth_mm", "flipper_length_mm", "body_mass_g"}
+    [note] = json.loads((folders["edge_model"] / "conversion.json").read_text())["notes"]
+    assert "parses tf.Examples" in note
+
+
+def test_memory_limit_of_the_component_reaches_the_converter(model, outputs, tmp_path):
+    properties = _properties(tmp_path, quantization="none", signature_name="serving_dense", memory_limit_mb=100)
+
+    with pytest.raises(errors.ConversionError, match="the limit is 100 MiB"):
+        executor.Executor().Do({"model": [model]}, outputs, properties)
+
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("parameters", "error", "words"),
     [
@@ -137,6 +176,7 @@ def test_unusable_input_is_one_error_and_no_file(parameters, error, words, model
         ({"quantization": "none", "calibration_splits": []}, "calibration_splits needs at least 1"),
         ({"quantization": "none", "num_calibration_examples": 0}, "num_calibration_examples must be at least 1, is 0"),
         ({"quantization": "none", "timeout_seconds": 0}, "timeout_seconds must be at least 1, is 0"),
+        ({"quantization": "none", "memory_limit_mb": 0}, "memory_limit_mb must be at least 1, is 0"),
     ],
 )
 def test_impossible_parameters_are_refused_at_construction(parameters, words):

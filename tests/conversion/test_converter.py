@@ -26,6 +26,7 @@ def _frames(count: int = 40) -> list[dict[str, np.ndarray]]:
         ("dynamic_range", "float32", 0.1),
         ("int8", "int8", 0.1),
         ("int8_float_io", "float32", 0.1),
+        ("int16x8", "int16", 0.05),
     ],
 )
 def test_mode_keeps_its_promise_and_the_clouds_outputs(conversions, conv_net, mode, io, tolerance):
@@ -41,9 +42,12 @@ def test_mode_keeps_its_promise_and_the_clouds_outputs(conversions, conv_net, mo
     assert (got.argmax(1) == labels).mean() > 0.95
 
 
-def test_integer_modes_leave_no_float_arithmetic(conversions):
-    inner = {t.spec.dtype.name for t in EdgeModel(conversions["int8"].path).graph.tensors}
-    assert inner <= {"int8", "int32"}
+@pytest.mark.parametrize(
+    ("mode", "types"), [("int8", {"INT8", "INT32"}), ("int16x8", {"INT8", "INT16", "INT32", "INT64"})]
+)
+def test_integer_modes_leave_no_float_arithmetic(mode, types, conversions):
+    assert {t.type for t in EdgeModel(conversions[mode].path).graph.tensors} <= types
+    assert conversions[mode].left_float == []
 
 
 def test_quantized_weights_are_smaller_than_float(conversions):
@@ -65,6 +69,8 @@ def test_record_describes_the_files(conversions, conv_net):
     assert document["bytes"] == pathlib.Path(int8.path).stat().st_size
     assert document["fingerprint"] == EdgeModel(int8.path).fingerprint
     assert document["inputs"]["image"]["dtype"] == "int8"
+    assert document["source_bytes"] == saved_model.size(conv_net)
+    assert document["left_float"] == document["notes"] == []
     assert document["calibration"]["frames"] == 40
     assert document["lint"] == {"counts": {"error": 0, "warning": 0, "note": 0}, "findings": []}
     assert document["ranges"]["frames"] == 40
@@ -109,7 +115,12 @@ def test_every_input_and_output_keeps_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("save", "signature", "error", "words"),
     [
-        (models_zoo.save_lowercase_net, None, errors.ConversionError, r"while converting to none.*'tf.StringLower' op"),
+        (
+            models_zoo.save_lowercase_net,
+            None,
+            errors.ConversionError,
+            "ops without TensorFlow Lite kernels for none: StringLower at StringLower; move .* with select_tf_ops=True",
+        ),
         (models_zoo.save_counting_net, None, errors.ConversionError, r"still has variables .*VAR_HANDLE"),
         (models_zoo.save_counting_net, "dance", errors.ModelError, r"no signature 'dance', only \['dense'\]"),
     ],
@@ -122,6 +133,66 @@ def test_unconvertible_model_is_one_error_and_no_file(save, signature, error, wo
 
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_loop_over_an_open_batch_is_converted_for_a_batch_of_one(tmp_path):
+    path = models_zoo.save_sequence_net(tmp_path / "net")
+
+    made = converter.convert(path, tmp_path / "model.tflite", quantization="none")
+
+    [note] = made.notes
+    assert note.endswith("fixed to 1")
+    assert made.inputs["x"].shape == (1, 5, 4)
+    cloud, edge = saved_model.CloudModel(path), EdgeModel(made.path)
+    x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    got = np.concatenate([edge.infer({"x": row[np.newaxis]})["y"] for row in x])
+    np.testing.assert_allclose(got, cloud.infer({"x": x})[0]["y"], atol=1e-6)
+
+
+def test_ops_of_tensorflow_are_kept_on_demand(tmp_path):
+    path = models_zoo.save_lowercase_net(tmp_path / "net")
+
+    made = converter.convert(path, tmp_path / "model.tflite", quantization="none", select_tf_ops=True)
+
+    assert made.notes == ["needs TensorFlow's kernels in the app: FlexStringLower"]
+    assert pathlib.Path(made.path).stat().st_size == made.bytes
+
+
+def test_loop_is_not_calibrated(tmp_path):
+    frame = {"x": np.zeros((1, 4), np.float32)}
+    with pytest.raises(
+        errors.ConversionError, match=r"cannot become int8: it has a loop.* choose dynamic_range, float16"
+    ):
+        converter.convert(
+            models_zoo.save_recurrent_net(tmp_path / "net"), tmp_path / "model.tflite", calibration=[frame]
+        )
+    assert [p.name for p in tmp_path.iterdir()] == ["net"]
+
+
+def test_op_without_kernels_of_a_mode_is_named(tmp_path):
+    frame = {
+        "apple": np.ones((1, 4), np.float32),
+        "zebra": np.ones((1, 5), np.float32),
+        "ids": np.ones((1, 1), np.int32),
+    }
+    with pytest.raises(
+        errors.ConversionError, match=r"quantizing to int16x8: .*'ARG_MAX'; choose another quantization"
+    ):
+        converter.convert(
+            models_zoo.save_two_input_net(tmp_path / "net"),
+            tmp_path / "model.tflite",
+            quantization="int16x8",
+            calibration=[frame],
+        )
+
+
+def test_memory_limit_stops_the_conversion(conv_net, tmp_path):
+    # TensorFlow alone needs more.
+    with pytest.raises(
+        errors.ConversionError, match=r"stopped at \d+ MiB of memory, the limit is 100 MiB, while importing"
+    ):
+        converter.convert(conv_net, tmp_path / "model.tflite", quantization="none", memory_limit=100 * 2**20)
+    assert not list(tmp_path.iterdir())
 
 
 _SAYS_AND_ABORTS = """
@@ -145,11 +216,15 @@ os.abort()
             "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
             "killed by SIGKILL.*out of memory.* while starting",
         ),
+        (
+            "import os, sys; print('what():  std::bad_alloc', file=sys.stderr, flush=True); os.abort()",
+            r"killed by SIGABRT: .*out of memory while starting, .*: what\(\):  std::bad_alloc$",
+        ),
         ("raise SystemExit('no space left')", "ended with status 1 while starting, .*: no space left"),
         ("", "ended with status 0 while starting"),
         ("import time; time.sleep(60)", "stopped after 0.5 s while starting: allow it more time"),
     ],
-    ids=["abort", "kill", "exit", "no result", "timeout"],
+    ids=["abort", "kill", "allocation", "exit", "no result", "timeout"],
 )
 def test_death_of_the_child_is_one_error_and_no_file(program, words, conv_net, tmp_path, monkeypatch):
     monkeypatch.setattr(converter, "_WORKER", (sys.executable, "-c", program))

@@ -6,7 +6,6 @@ an earlier process has compiled is taken from where numba keeps it.
 """
 
 import functools
-import gc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -102,12 +101,9 @@ def _array(item: Any, ndim: int = 1) -> Any:
 
 def _compiled(function: Callable[..., Any], *types: Any) -> Callable[..., Any]:
     try:
-        kernel = numba.njit([types], nogil=True, cache=True)(function)
+        return numba.njit([types], nogil=True, cache=True)(function)
     except RuntimeError:  # numba finds no folder that it may keep the code in
-        kernel = numba.njit([types], nogil=True)(function)
-    # Exceptions within the compiler keep the frames of its callers alive, and so the views of a model's memory in them.
-    gc.collect()
-    return kernel
+        return numba.njit([types], nogil=True)(function)
 
 
 def _compare(reference, edge, scale, zero_point, lowest, highest, low, high):  # type: ignore[no-untyped-def]
@@ -121,11 +117,11 @@ def _compare(reference, edge, scale, zero_point, lowest, highest, low, high):  #
         r, q = reference[start : start + _BLOCK], edge[start : start + _BLOCK]
         e, difference = real[: r.size], error[: r.size]
         _dequantize(q, scale, zero_point, e)
-        sums = _sums(r, e, difference)
-        error_sum += sums[0]
-        error_squares += sums[1]
-        reference_squares += sums[2]
-        edge_squares += sums[3]
+        block = _sums(r, e, difference)
+        error_sum += block[0]
+        error_squares += block[1]
+        reference_squares += block[2]
+        edge_squares += block[3]
         (r_low, r_high), (e_low, e_high) = _span(r), _span(e)
         keys[0] = max(keys[0], _largest(difference))
         keys[1], keys[2] = min(keys[1], r_low), max(keys[2], r_high)

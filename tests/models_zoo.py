@@ -228,8 +228,7 @@ def save_lstm_net(path: str | os.PathLike[str]) -> str:
     layers = tf_keras.layers
     # Wide enough for the int8 kernel, whose rescaling fails on tiny outputs.
     wide = tf_keras.initializers.RandomNormal(stddev=1.0, seed=1)
-    module = tf.Module()
-    module.model = tf_keras.Sequential(
+    model = tf_keras.Sequential(
         [
             layers.Input((6, 3), batch_size=1),
             layers.LSTM(4, kernel_initializer=wide),
@@ -237,10 +236,13 @@ def save_lstm_net(path: str | os.PathLike[str]) -> str:
         ]
     )
 
-    @tf.function(input_signature=[tf.TensorSpec([1, 6, 3], tf.float32, name="x")])
+    # AutoGraph would rewrite all of Keras, and a module with the model itself would trace its functions again.
+    @tf.function(input_signature=[tf.TensorSpec([1, 6, 3], tf.float32, name="x")], autograph=False)
     def dense(x):
-        return {"y": module.model(x, training=False)}
+        return {"y": model(x, training=False)}
 
+    module = tf.Module()
+    module.weights = model.weights
     return _save(module, path, dense=dense)
 
 

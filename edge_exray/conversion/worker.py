@@ -58,14 +58,18 @@ def main(folder: pathlib.Path) -> None:
         notes.append(
             f"signature {signature!r} parses tf.Examples: converted from the dense features behind the parsing"
         )
-    if batch.has_loop(function):
-        _refuse_calibration(function, wanted, path)
-        if batch.is_open(function):
-            _step(folder, "fixing the batch to 1")
-            function = batch.fix(function, saved_model.freeze(function, f"signature {signature!r} of {path}"))
-            notes.append("the model has a loop, which TensorFlow Lite runs on a fixed batch only: fixed to 1")
+    has_loop = batch.has_loop(function)
+    if has_loop and batch.is_open(function):
+        _step(folder, "fixing the batch to 1")
+        function = batch.fix(function, saved_model.freeze(function, f"signature {signature!r} of {path}"))
+        notes.append("the model has a loop, which TensorFlow Lite runs on a fixed batch only: fixed to 1")
     inputs = _specs(function.structured_input_signature[1])
     outputs = _specs(function.structured_outputs)
+    calibrated = [mode for mode in wanted if mode.activations]
+    if has_loop and calibrated:
+        # Only what is converted tells: a loop of Keras 2's LSTM becomes one fused op.
+        float_model = _convert(loaded, function, modes.find("none"), folder, sorted(inputs), request)
+        _refuse_loop(EdgeModel(float_model, kernels="builtin"), calibrated[0], path)
     models = {}
     for mode in wanted:
         content = _convert(loaded, function, mode, folder, sorted(inputs), request)
@@ -98,11 +102,10 @@ def main(folder: pathlib.Path) -> None:
     files.write_atomically(folder / RESULT, json.dumps(result).encode())
 
 
-def _refuse_calibration(function: Any, wanted: list[modes.Mode], path: str) -> None:
-    refused = [mode.name for mode in wanted if mode.activations]
-    if refused:
+def _refuse_loop(float_edge: EdgeModel, mode: modes.Mode, path: str) -> None:
+    if any(op.name == "WHILE" for op in float_edge.graph.ops):
         raise errors.ConversionError(
-            f"{path} cannot become {refused[0]}: it has a loop, such as an LSTM or GRU layer, and TensorFlow's "
+            f"{path} cannot become {mode.name}: it has a loop, such as an LSTM or GRU layer, and TensorFlow's "
             "calibrator cannot measure the tensors inside of it (it crashes); choose dynamic_range, float16 or none"
         )
 

@@ -37,6 +37,7 @@ class EdgeModel:
         signature: Name of the signature whose input and output names to use; may be left out when the model has
             at most one. A model without signatures goes by its tensor names.
         delegates: Extra delegates for the interpreter.
+        allow_tensorflow_ops: Opens a model with ops of TensorFlow; they run only where TensorFlow is imported.
 
     Raises:
         ModelError: The file is missing or damaged, holds an op that this runtime cannot run, or lacks the
@@ -59,6 +60,7 @@ class EdgeModel:
         preserve_tensors: bool = False,
         signature: str | None = None,
         delegates: Sequence[Any] = (),
+        allow_tensorflow_ops: bool = False,
     ) -> None:
         if kernels not in KERNELS:
             raise errors.ModelError(f"unknown kernels {kernels!r}: choose from {', '.join(KERNELS)}")
@@ -77,7 +79,8 @@ class EdgeModel:
                     experimental_delegates=list(delegates) or None,
                     num_threads=num_threads,
                 )
-            self._refuse_tensorflow_ops()
+            if not allow_tensorflow_ops:
+                self._refuse_tensorflow_ops()
             self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as e:
             raise errors.ModelError(f"{self.path} does not load in LiteRT: {first_line(e)}") from e

@@ -206,6 +206,7 @@ def _load_file(path: pathlib.Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as e:
+        # The user's code may raise anything, here and below.
         raise errors.ModuleError(f"module file {path} does not import: {type(e).__name__}: {e}") from e
     return module
 

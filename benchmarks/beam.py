@@ -23,6 +23,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from benchmarks import zoo
 from edge_exray.components.edge_replay import beam_replay
+from edge_exray.components.transforms import Decoder
 from edge_exray.frames.examples import try_tfrecords
 from edge_exray.models.alignment import Alignment
 from edge_exray.replay import replay, result
@@ -106,7 +107,11 @@ def _replay(
     arguments = ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
     shared_replayer = beam_replay.SharedReplayer(paths)
     with beam_replay.fresh(directory), beam.Pipeline(options=PipelineOptions(arguments)) as pipeline:
-        _ = pipeline | beam.Create(files) | beam_replay.Replay(shared_replayer, alignment, None, options, directory)
+        _ = (
+            pipeline
+            | beam.Create(files)
+            | beam_replay.Replay(shared_replayer, alignment, Decoder(), None, options, directory)
+        )
     failures = beam_replay.take_failures(directory, options)
     result.write_head(directory, replay.summary(paths, shared_replayer.acquire(), failures), alignment)
     return result.ReplayResult.open(directory)

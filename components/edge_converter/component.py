@@ -11,6 +11,7 @@ from edge_exray import errors
 from edge_exray.components import artifacts, user_modules
 from edge_exray.components.edge_converter import executor
 from edge_exray.components.types import ConversionReport
+from edge_exray.contract import InputContract
 from edge_exray.conversion import converter, modes
 from edge_exray.version import __version__
 
@@ -21,6 +22,7 @@ class EdgeConverterSpec(component_spec.ComponentSpec):
     INPUTS = {  # noqa: RUF012
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
+        "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
         "edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
@@ -38,6 +40,7 @@ class EdgeConverterSpec(component_spec.ComponentSpec):
         "timeout_seconds": component_spec.ExecutionParameter(type=int),
         "memory_limit_mb": component_spec.ExecutionParameter(type=int, optional=True),
         "select_tf_ops": component_spec.ExecutionParameter(type=int),
+        "input_contract": component_spec.ExecutionParameter(type=str, optional=True),
         "library_version": component_spec.ExecutionParameter(type=str),
     }
 
@@ -81,6 +84,10 @@ class EdgeConverter(base_component.BaseComponent):
         memory_limit_mb: Resident memory of the converting process, in MiB, at which to give it up. None leaves it to
             the system.
         select_tf_ops: Keep ops without TensorFlow Lite kernels as TensorFlow's, which the app must link.
+        input_contract: JSON of `schemas/input_contract.schema.json`: normalisation, channel order and size of the
+            inputs, and labels. Both models carry it, for the app to read and for EdgeReplay to check.
+        transform_graph: Channel of type `TransformGraph`, when `examples` are raw: the functions are then given what
+            it makes of them, see `edge_exray.components.transforms`. Leave it out when `examples` are Transform's own.
 
     Raises:
         SpecError: A parameter has a value that cannot work, or lacks or excludes another.
@@ -103,6 +110,8 @@ class EdgeConverter(base_component.BaseComponent):
         timeout_seconds: int = int(converter.DEFAULT_TIMEOUT),
         memory_limit_mb: int | None = None,
         select_tf_ops: bool = False,
+        input_contract: str | None = None,
+        transform_graph: types.BaseChannel | None = None,
     ) -> None:
         if modes.find(quantization).needs_calibration and examples is None:
             raise errors.SpecError(
@@ -116,10 +125,12 @@ class EdgeConverter(base_component.BaseComponent):
         ):
             if value is not None and value < 1:
                 raise errors.SpecError(f"EdgeConverter: {name} must be at least 1, is {value}")
+        contract = InputContract.from_json(input_contract, "of EdgeConverter")
         super().__init__(
             spec=EdgeConverterSpec(
                 model=model,
                 examples=examples,
+                transform_graph=transform_graph,
                 quantization=quantization,
                 signature_name=signature_name,
                 module_file=module_file,
@@ -132,6 +143,7 @@ class EdgeConverter(base_component.BaseComponent):
                 timeout_seconds=timeout_seconds,
                 memory_limit_mb=memory_limit_mb,
                 select_tf_ops=int(select_tf_ops),
+                input_contract=contract.to_json() if input_contract else None,
                 # Part of the cache key, which knows nothing of the executor's code.
                 library_version=__version__,
                 edge_model=types.Channel(type=standard_artifacts.Model),

@@ -10,9 +10,9 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from edge_exray import files
-from edge_exray.components import artifacts, user_modules
+from edge_exray.components import artifacts, transforms, user_modules
+from edge_exray.contract import InputContract
 from edge_exray.conversion import calibration, converter, modes
-from edge_exray.frames import examples
 from edge_exray.frames.functions import Inputs
 from edge_exray.models.saved_model import CloudModel
 
@@ -31,7 +31,8 @@ class Executor(base_executor.BaseExecutor):
         """Runs the component.
 
         Args:
-            input_dict: `model`, and `examples` when the quantization needs a calibration.
+            input_dict: `model`, and `examples`, optionally with `transform_graph`, when the quantization needs a
+                calibration.
             output_dict: `edge_model`, `float_edge_model` and `conversion_report`.
             exec_properties: See `EdgeConverterSpec`.
 
@@ -43,8 +44,9 @@ class Executor(base_executor.BaseExecutor):
         signature = exec_properties.get("signature_name")
         frames = None
         if modes.find(exec_properties["quantization"]).needs_calibration:
-            frames = _calibration_frames(saved_model, signature, input_dict["examples"], exec_properties)
+            frames = _calibration_frames(saved_model, signature, input_dict, exec_properties)
         memory_limit = exec_properties.get("memory_limit_mb")
+        contract = exec_properties.get("input_contract")
         edge_model = artifact_utils.get_single_instance(output_dict["edge_model"])
         float_edge_model = artifact_utils.get_single_instance(output_dict["float_edge_model"])
         conversions = converter.convert_many(
@@ -58,6 +60,7 @@ class Executor(base_executor.BaseExecutor):
             timeout=exec_properties["timeout_seconds"],
             memory_limit=None if memory_limit is None else memory_limit * 2**20,
             select_tf_ops=bool(exec_properties["select_tf_ops"]),
+            input_contract=InputContract.from_json(contract) if contract else None,
         )
         report = artifact_utils.get_single_instance(output_dict["conversion_report"])
         files.write_atomically(os.path.join(report.uri, CONVERSION_FILE), conversions[0].to_json().encode())
@@ -70,13 +73,18 @@ class Executor(base_executor.BaseExecutor):
 
 
 def _calibration_frames(
-    saved_model: str, signature: str | None, inputs: list[types.Artifact], exec_properties: dict[str, Any]
+    saved_model: str,
+    signature: str | None,
+    input_dict: dict[str, list[types.Artifact]],
+    exec_properties: dict[str, Any],
 ) -> list[Inputs]:
     splits = artifacts.name_list(exec_properties, "calibration_splits")
+    inputs = input_dict["examples"]
     shards = artifacts.example_files(inputs, splits)
+    decode = transforms.decoder(input_dict)
     with user_modules.user_functions(exec_properties) as functions:
         return calibration.sample(
-            examples.read_tfrecords(itertools.chain.from_iterable(shards.values())),
+            decode.read(itertools.chain.from_iterable(shards.values())),
             functions,
             CloudModel(saved_model, signature).inputs,
             exec_properties["num_calibration_examples"],

@@ -16,7 +16,8 @@ from apache_beam.transforms import window
 from apache_beam.utils import shared
 
 from edge_exray import errors
-from edge_exray.frames.examples import read_records, try_example
+from edge_exray.components.transforms import Decoder
+from edge_exray.frames.examples import read_records
 from edge_exray.frames.functions import Frame, UserFunctions, load_functions
 from edge_exray.models.alignment import Alignment
 from edge_exray.replay import result
@@ -77,6 +78,7 @@ def Replay(  # noqa: N802 (Beam's transforms are named like classes)
     files: beam.PCollection[str],
     replayer: SharedReplayer,
     alignment: Alignment,
+    decode: Decoder,
     module: str | None,
     options: TallyOptions,
     directory: pathlib.Path,
@@ -87,6 +89,7 @@ def Replay(  # noqa: N802 (Beam's transforms are named like classes)
         files: TFRecord files of tf.Examples.
         replayer: The models.
         alignment: How their layers are paired.
+        decode: Makes examples of the records.
         module: Source of the user functions, see `load_functions`; None for the defaults.
         options: Slices, how many frames may fail, and what is kept of the frames.
         directory: Directory of the result.
@@ -97,7 +100,7 @@ def Replay(  # noqa: N802 (Beam's transforms are named like classes)
         # Otherwise a file would be replayed by the one worker that read it, and small splits are one file.
         | "Spread" >> beam.Reshuffle()
         | "Replay"
-        >> beam.ParDo(_ReplayFn(replayer, alignment, module, options, directory)).with_outputs(
+        >> beam.ParDo(_ReplayFn(replayer, alignment, decode, module, options, directory)).with_outputs(
             _FRAMES, _STATISTICS, _WORST, _FAILURES, main=result.PREDICTIONS
         )
     )
@@ -200,12 +203,14 @@ class _ReplayFn(beam.DoFn):
         self,
         shared_replayer: SharedReplayer,
         alignment: Alignment,
+        decode: Decoder,
         module: str | None,
         options: TallyOptions,
         directory: pathlib.Path,
     ) -> None:
         self._shared_replayer = shared_replayer
         self._alignment = alignment
+        self._decode = decode
         self._module = module
         self._options = options
         self._directory = directory
@@ -226,7 +231,7 @@ class _ReplayFn(beam.DoFn):
     def process(self, placed_record: tuple[str, bytes]) -> Iterator[Any]:
         place, record = placed_record
         with _reported(self._directory):
-            prediction = self._tally.replay(try_example(place, record), place)
+            prediction = self._tally.replay(self._decode(place, record), place)
         if prediction is not None:
             yield result.prediction_record(prediction)
             yield beam.pvalue.TaggedOutput(_FRAMES, result.frame_line(prediction))

@@ -23,6 +23,7 @@ class EdgeReplaySpec(component_spec.ComponentSpec):
         "edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "float_edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
         "replay": component_spec.ChannelParameter(type=EdgeReplayResult),
@@ -81,6 +82,8 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
             app feeds), `label_fn` and `frame_id_fn`; each takes one example, a mapping of feature name to array.
             Default: the features that are named like the inputs, and the feature `label`.
         module_path: Importable module with the same, instead of `module_file`.
+        transform_graph: Channel of type `TransformGraph`, when `examples` are raw: the functions are then given what
+            it makes of them, see `edge_exray.components.transforms`. Leave it out when `examples` are Transform's own.
 
     Raises:
         SpecError: `module_file` and `module_path` are both given, there is no split, or a number is negative.
@@ -104,6 +107,7 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
         kernel_frames: int = 0,
         module_file: str | None = None,
         module_path: str | None = None,
+        transform_graph: types.BaseChannel | None = None,
     ) -> None:
         user_modules.require_one("EdgeReplay", module_file, module_path)
         sampling.require_counts(layer_frames, kernel_frames)
@@ -114,6 +118,7 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
                 edge_model=edge_model,
                 float_edge_model=float_edge_model,
                 examples=examples,
+                transform_graph=transform_graph,
                 splits=artifacts.names_json("EdgeReplay", "splits", splits, at_least=1),
                 signature_name=signature_name,
                 slice_keys=artifacts.names_json("EdgeReplay", "slice_keys", slice_keys),

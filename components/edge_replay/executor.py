@@ -9,10 +9,10 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
 from edge_exray import errors
-from edge_exray.components import artifacts, user_modules
+from edge_exray.components import artifacts, transforms, user_modules
 from edge_exray.components.edge_replay import beam_replay
 from edge_exray.conversion.converter import convert
-from edge_exray.frames.examples import read_records, try_tfrecords
+from edge_exray.frames.examples import read_records
 from edge_exray.frames.functions import load_functions
 from edge_exray.replay import replay, result
 from edge_exray.replay.replayer import ModelPaths
@@ -34,7 +34,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Runs the component.
 
         Args:
-            input_dict: `model`, `edge_model`, `examples` and optionally `float_edge_model`.
+            input_dict: `model`, `edge_model`, `examples` and optionally `float_edge_model` and `transform_graph`.
             output_dict: `replay`.
             exec_properties: See `EdgeReplaySpec`.
 
@@ -50,7 +50,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             paths = _model_paths(input_dict, exec_properties, directory)
             packages = [f"--extra_package={wheel}" for wheel in module.packages]
             self._beam_pipeline_args = [*self._beam_pipeline_args, *packages]
-            self._replay(paths, files, module.source, exec_properties, directory)
+            self._replay(paths, files, transforms.decoder(input_dict), module.source, exec_properties, directory)
         # What the validator needs for a blessing that resolvers understand: the model that it blesses.
         replay_artifact.set_string_custom_property("edge_model", edge_model.uri)
         replay_artifact.set_int_custom_property("edge_model_id", edge_model.id)
@@ -59,6 +59,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self,
         paths: ModelPaths,
         files: dict[str, list[str]],
+        decode: transforms.Decoder,
         module: str | None,
         exec_properties: dict[str, Any],
         directory: pathlib.Path,
@@ -69,7 +70,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         all_files = [file for split_files in files.values() for file in split_files]
         functions = load_functions(module)
         sampling = sample(
-            lambda: try_tfrecords(all_files),
+            lambda: decode.try_read(all_files),
             functions,
             exec_properties["layer_frames"],
             exec_properties["kernel_frames"],
@@ -82,13 +83,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         shared_replayer = beam_replay.SharedReplayer(paths)
         replayer = shared_replayer.acquire()
-        frames = replay.head_frames(replayer, functions, try_tfrecords(all_files), options)
+        frames = replay.head_frames(replayer, functions, decode.try_read(all_files), options)
         alignment = replayer.align(frames)
         with beam_replay.fresh(directory), self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Files" >> beam.Create(all_files)
-                | "Replay" >> beam_replay.Replay(shared_replayer, alignment, module, options, directory)
+                | "Replay" >> beam_replay.Replay(shared_replayer, alignment, decode, module, options, directory)
             )
         failures = beam_replay.take_failures(directory, options)
         # Last, because a directory without it is no result.

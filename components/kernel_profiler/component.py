@@ -20,6 +20,7 @@ class KernelProfilerSpec(component_spec.ComponentSpec):
         "edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "float_edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
+        "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
         "blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing),
@@ -74,6 +75,7 @@ class KernelProfiler(base_component.BaseComponent):
         module_path: Importable module with the same, instead of `module_file`.
         fail_on_not_blessed: Whether the run fails when the model is not blessed. Otherwise it goes on, and Pusher
             does not push.
+        transform_graph: Channel of type `TransformGraph`, when `examples` are raw, as for EdgeReplay.
 
     Raises:
         SpecError: An unknown key or a value out of range in `profile_spec`, or parameters that exclude each other.
@@ -93,6 +95,7 @@ class KernelProfiler(base_component.BaseComponent):
         module_file: str | None = None,
         module_path: str | None = None,
         fail_on_not_blessed: bool = False,
+        transform_graph: types.BaseChannel | None = None,
     ) -> None:
         user_modules.require_one("KernelProfiler", module_file, module_path)
         if (module_file or module_path) and not examples:
@@ -104,6 +107,7 @@ class KernelProfiler(base_component.BaseComponent):
                 edge_model=edge_model,
                 float_edge_model=float_edge_model,
                 examples=examples,
+                transform_graph=transform_graph,
                 profile_spec=ProfileSpec.from_json(profile_spec).to_json(),
                 split=split,
                 num_examples=num_examples,

@@ -11,8 +11,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from edge_exray import errors
-from edge_exray.components import artifacts, user_modules
-from edge_exray.frames import examples
+from edge_exray.components import artifacts, transforms, user_modules
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.profiling import feeds
 from edge_exray.profiling.profile import KernelProfile, profile
@@ -36,7 +35,7 @@ class Executor(base_executor.BaseExecutor):
         """Runs the component.
 
         Args:
-            input_dict: `edge_model`, and optionally `float_edge_model` and `examples`.
+            input_dict: `edge_model`, and optionally `float_edge_model`, `examples` and `transform_graph`.
             output_dict: `blessing` and `profile`.
             exec_properties: See `KernelProfilerSpec`.
 
@@ -53,7 +52,7 @@ class Executor(base_executor.BaseExecutor):
             models["float_edge"] = _tflite_path(input_dict["float_edge_model"])
         real_inputs = None
         if input_dict.get("examples"):
-            real_inputs = _read_feeds(input_dict["examples"], models["edge"], exec_properties)
+            real_inputs = _read_feeds(input_dict, models["edge"], exec_properties)
         result = profile(models, ProfileSpec.from_json(exec_properties["profile_spec"]), real_inputs)
 
         io_utils.write_string_file(os.path.join(profile_artifact.uri, PROFILE_FILENAME), result.to_json())
@@ -72,9 +71,12 @@ def _tflite_path(models: list[types.Artifact]) -> str:
     return io_utils.ensure_local(artifacts.tflite_path(artifact_utils.get_single_instance(models)))
 
 
-def _read_feeds(stored: list[types.Artifact], model_path: str, exec_properties: dict[str, Any]) -> Sequence[feeds.Feed]:
+def _read_feeds(
+    input_dict: dict[str, list[types.Artifact]], model_path: str, exec_properties: dict[str, Any]
+) -> Sequence[feeds.Feed]:
     split = exec_properties["split"]
-    records = examples.read_tfrecords(artifacts.example_files(stored, [split])[split])
+    files = artifacts.example_files(input_dict["examples"], [split])[split]
+    records = transforms.decoder(input_dict).read(files)
     inputs = EdgeModel(model_path).inputs
     with user_modules.user_functions(exec_properties) as functions:
         return feeds.example_feeds(records, functions, inputs, exec_properties["num_examples"])

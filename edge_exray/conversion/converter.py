@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 
 from edge_exray import errors, files, schemas
+from edge_exray.contract import InputContract
 from edge_exray.conversion import modes
 from edge_exray.conversion.worker import ERROR, FRAMES, PREFIX, REQUEST, RESULT, STEP
 from edge_exray.frames import examples
@@ -73,6 +74,7 @@ class Conversion:
         ranges: What the calibration frames do to the tensors of the float model, see
             `edge_exray.conversion.ranges.RangeReport.to_dict`; None without a calibration, or
             when the float model was not made in the same run.
+        input_contract: What the file carries of `InputContract.to_dict`; None without one.
     """
 
     path: str
@@ -92,6 +94,7 @@ class Conversion:
     seconds: float
     lint: dict[str, Any]
     ranges: dict[str, Any] | None
+    input_contract: dict[str, Any] | None
 
     def to_json(self) -> str:
         """Returns the JSON text that `schemas/conversion.schema.json` describes."""
@@ -114,6 +117,7 @@ def convert(
     timeout: float = DEFAULT_TIMEOUT,
     memory_limit: int | None = None,
     select_tf_ops: bool = False,
+    input_contract: InputContract | None = None,
 ) -> Conversion:
     """Converts one signature of a SavedModel; see `convert_many`, which does the same for several modes.
 
@@ -127,6 +131,7 @@ def convert(
         memory_limit: Bytes of resident memory above which it is; None leaves it to the system.
         select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
             TensorFlow operators" in the LiteRT guide); they are told in the notes.
+        input_contract: See `convert_many`.
     """
     jobs = {os.fspath(out): quantization}
     return convert_many(
@@ -137,6 +142,7 @@ def convert(
         timeout=timeout,
         memory_limit=memory_limit,
         select_tf_ops=select_tf_ops,
+        input_contract=input_contract,
     )[0]
 
 
@@ -149,6 +155,7 @@ def convert_many(
     timeout: float = DEFAULT_TIMEOUT,
     memory_limit: int | None = None,
     select_tf_ops: bool = False,
+    input_contract: InputContract | None = None,
 ) -> list[Conversion]:
     """Converts one signature of a SavedModel in several modes, in one child process that loads it once.
 
@@ -164,12 +171,14 @@ def convert_many(
         memory_limit: Bytes of resident memory above which it is; None leaves it to the system.
         select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
             TensorFlow operators" in the LiteRT guide); they are told in the notes.
+        input_contract: What apps must know of the inputs; stored in the files, see `edge_exray.models.metadata`.
 
     Returns:
         One result for each output, in their order. Either all files are written or none.
 
     Raises:
-        SpecError: A mode is unknown, or needs a calibration that was not given.
+        SpecError: A mode is unknown, or needs a calibration that was not given; the input contract does not fit the
+            model.
         DataError: The calibration has no frames, or one does not have the model's inputs.
         ModelError: There is no SavedModel, or no such dense signature.
         ConversionError: The converter failed, died, or needed too much time or memory, or its result breaks a promise
@@ -179,6 +188,7 @@ def convert_many(
     calibrated = [mode.name for mode in wanted if mode.needs_calibration]
     if calibrated and calibration is None:
         raise errors.SpecError(f"quantization {calibrated[0]!r} needs a calibration: give it frames of real data")
+    contract = None if input_contract is None else input_contract.to_dict()
     source = os.path.abspath(saved_model)
     with tempfile.TemporaryDirectory(prefix="exray-convert-") as scratch:
         folder = pathlib.Path(scratch)
@@ -188,6 +198,7 @@ def convert_many(
             "signature": signature,
             "modes": [mode.name for mode in wanted],
             "select_tf_ops": select_tf_ops,
+            "input_contract": contract,
         }
         (folder / REQUEST).write_text(json.dumps(request), "utf-8")
         start = time.perf_counter()
@@ -214,6 +225,7 @@ def convert_many(
             seconds=round(seconds, 3),
             lint=result["models"][mode]["lint"],
             ranges=result["ranges"] if mode in calibrated else None,
+            input_contract=contract,
         )
         for out, mode in outputs.items()
     ]

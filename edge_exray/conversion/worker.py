@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 
 from edge_exray import errors, files
+from edge_exray.contract import InputContract
 from edge_exray.conversion import batch, modes, promises
 from edge_exray.conversion.ranges import measure
 from edge_exray.linting.linter import lint_graph
-from edge_exray.models import saved_model
+from edge_exray.models import metadata, saved_model
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
 
@@ -65,6 +66,7 @@ def main(folder: pathlib.Path) -> None:
         notes.append("the model has a loop, which TensorFlow Lite runs on a fixed batch only: fixed to 1")
     inputs = _specs(function.structured_input_signature[1])
     outputs = _specs(function.structured_outputs)
+    contract = _contract(request, inputs, outputs)
     calibrated = [mode for mode in wanted if mode.activations]
     if has_loop and calibrated:
         # Only what is converted tells: a loop of Keras 2's LSTM becomes one fused op.
@@ -74,6 +76,8 @@ def main(folder: pathlib.Path) -> None:
     for mode in wanted:
         content = _convert(loaded, function, mode, folder, sorted(inputs), request)
         _step(folder, f"checking the {mode.name} model")
+        if contract is not None:
+            content = metadata.attach(content, contract)
         edge = EdgeModel(content, kernels="builtin", allow_tensorflow_ops=True)
         promises.check(edge, mode, inputs, outputs)
         (folder / f"{mode.name}.tflite").write_bytes(content)
@@ -100,6 +104,16 @@ def main(folder: pathlib.Path) -> None:
         "ranges": ranges,
     }
     files.write_atomically(folder / RESULT, json.dumps(result).encode())
+
+
+def _contract(
+    request: dict[str, Any], inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec]
+) -> InputContract | None:
+    if request["input_contract"] is None:
+        return None
+    contract = InputContract.from_dict(request["input_contract"])
+    contract.check_model(*({name: spec.shape for name, spec in specs.items()} for specs in (inputs, outputs)))
+    return contract
 
 
 def _refuse_loop(float_edge: EdgeModel, mode: modes.Mode, path: str) -> None:

@@ -17,7 +17,7 @@ from edge_exray.drift.channels import ChannelStatistics
 _EXPLAINED = 2e-3
 
 # The usual conventions for the values of an image: what is in the tensor, and by which map from 0..255.
-_CONVENTIONS = {
+CONVENTIONS = {
     "[0, 255]": (1.0, 0.0),
     "[0, 1]": (1 / 255, 0.0),
     "[-1, 1]": (1 / 127.5, -1.0),
@@ -144,10 +144,10 @@ def _describe(permutation: list[int], scale: np.ndarray, offset: np.ndarray, ref
 
 def _scaling(a: float, b: float, reference_range: list[float]) -> str:
     """Names the pair of conventions whose map is x -> a x + b."""
-    for have, (have_scale, have_offset) in _CONVENTIONS.items():
+    for have, (have_scale, have_offset) in CONVENTIONS.items():
         if not _plausible(have, reference_range):
             continue
-        for want, (want_scale, want_offset) in _CONVENTIONS.items():
+        for want, (want_scale, want_offset) in CONVENTIONS.items():
             ratio = want_scale / have_scale
             shift = want_offset - ratio * have_offset
             if have != want and abs(a / ratio - 1) < 5e-3 and abs(b - shift) < 5e-3 * 255 * want_scale:
@@ -162,7 +162,7 @@ def _scaling(a: float, b: float, reference_range: list[float]) -> str:
 
 def _plausible(convention: str, span: list[float]) -> bool:
     """True when values of this range may follow a convention: within it, and using more than a quarter of it."""
-    low, high = (_CONVENTIONS[convention][0] * v + _CONVENTIONS[convention][1] for v in (0.0, 255.0))
+    low, high = (CONVENTIONS[convention][0] * v + CONVENTIONS[convention][1] for v in (0.0, 255.0))
     slack = 0.01 * (high - low)
     return low - slack <= span[0] and span[1] <= high + slack and span[1] - span[0] > (high - low) / 4
 

@@ -66,7 +66,7 @@ def read_examples(path: str | pathlib.Path) -> Iterator[Example]:
     Raises:
         DataError: Also for the first record that cannot be decoded.
     """
-    return _decoded(try_examples(path))
+    return decoded(try_examples(path))
 
 
 def try_examples(path: str | pathlib.Path) -> Iterator[Example | errors.DataError]:
@@ -119,7 +119,7 @@ def read_tfrecords(files: Iterable[str]) -> Iterator[Example]:
     Raises:
         DataError: A file is damaged or holds something else; it is named.
     """
-    return _decoded(try_tfrecords(files))
+    return decoded(try_tfrecords(files))
 
 
 def try_tfrecords(files: Iterable[str]) -> Iterator[Example | errors.DataError]:
@@ -205,7 +205,8 @@ def fingerprint(example: Example) -> str:
     return digest.hexdigest()[:16]
 
 
-def _decoded(examples: Iterable[Example | errors.DataError]) -> Iterator[Example]:
+def decoded(examples: Iterable[Example | errors.DataError]) -> Iterator[Example]:
+    """Yields the examples; raises the first error that stands in the place of one."""
     for example in examples:
         if isinstance(example, errors.DataError):
             raise example

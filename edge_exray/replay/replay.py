@@ -129,6 +129,7 @@ def summary(
         "leg_frames": statistics.frames(),
         "lint": lint_graph(replayer.edge.graph).to_dict(),
         "input_readers": replayer.input_readers(),
+        "input_contract": replayer.contract and replayer.contract.to_dict(),
     }
 
 

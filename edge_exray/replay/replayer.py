@@ -12,9 +12,11 @@ from edge_exray.drift.values import Values
 from edge_exray.frames.functions import Frame, Inputs
 from edge_exray.models.alignment import Alignment, align
 from edge_exray.models.interface import pair_interface
+from edge_exray.models.metadata import detach
 from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
+from edge_exray.replay.contracts import broken, contract_of
 from edge_exray.replay.kernel_leg import KernelLeg
 from edge_exray.replay.own_error import OwnError, OwnErrorSummary
 from edge_exray.replay.sampling import Sampling
@@ -88,7 +90,9 @@ class Replayer:
             model.rename(interface.inputs, interface.outputs)
         self.kernels = KernelLeg(self.edge, self.cloud.signature)
         self.sampling = Sampling()
-        self.is_quantized = self.edge.content != self.float_edge.content
+        self.contract = contract_of(self.edge)
+        # The twin may have been made again, without the contract.
+        self.is_quantized = detach(self.edge.content) != detach(self.float_edge.content)
         self._alignment: Alignment | None = None
         self._own: OwnError | None = None
         self.own_error = OwnErrorSummary("the edge model is its own float twin")
@@ -218,6 +222,14 @@ class Replayer:
             for part in slices:
                 channels = statistics.at(Key("preprocessing", part, "input", name))
                 channels.update(frame.reference[name], real, _representable(spec))
+        if self.contract:
+            reference = edge = broken(self.contract, frame.reference)
+            if frame.edge is not frame.reference:
+                specs = self.edge.inputs
+                edge = broken(self.contract, {name: specs[name].fed(value) for name, value in frame.edge.items()})
+            for name in self.contract.inputs:
+                for part in slices:
+                    statistics.at(Key("preprocessing", part, "contract", name)).update(reference[name], edge[name])
 
 
 def _compare_outputs(

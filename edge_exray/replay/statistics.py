@@ -14,6 +14,7 @@ from edge_exray.drift.constants import ConstantChannels
 from edge_exray.drift.quantiles import QuantileSketch
 from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.drift.values import Values
+from edge_exray.replay.contracts import ContractStatistics
 
 ALL_FRAMES = ""
 """The slice that every frame belongs to."""
@@ -28,7 +29,7 @@ class Key(NamedTuple):
         slice: `ALL_FRAMES` or `"feature:value"`.
         kind: `"layer"`, `"own"` (own error of a layer), `"builtin"` and `"reference"` (a layer of the
             kernel leg, by what production kernels are compared with), `"builtin_died"` and `"reference_died"` (only the
-            frames are counted), `"output"` or `"input"`.
+            frames are counted), `"output"`, `"input"`, or `"contract"` (an input and what is declared of it).
         item: Index of the edge op, or name of the output or input.
     """
 
@@ -38,19 +39,20 @@ class Key(NamedTuple):
     item: str
 
 
-Statistic = DriftStatistics | ChannelStatistics
+Statistic = DriftStatistics | ChannelStatistics | ContractStatistics
+_KINDS: dict[str, type[Statistic]] = {"input": ChannelStatistics, "contract": ContractStatistics}
 
 
 @dataclasses.dataclass
 class ReplayStatistics:
-    """Statistics by key; inputs of the preprocessing leg have `ChannelStatistics`, all else `DriftStatistics`."""
+    """Statistics by key: `ChannelStatistics` of kind input, `ContractStatistics` of kind contract, else drift."""
 
     by_key: dict[Key, Statistic] = dataclasses.field(default_factory=dict)
 
     def at(self, key: Key) -> Any:
         """Returns the statistic of a key; a new empty one when the key is new."""
         if key not in self.by_key:
-            self.by_key[key] = ChannelStatistics() if key.kind == "input" else DriftStatistics()
+            self.by_key[key] = _KINDS.get(key.kind, DriftStatistics)()
         return self.by_key[key]
 
     def compare(self, leg: str, slices: Sequence[str], kind: str, item: str, reference: Values, edge: Values) -> None:
@@ -95,7 +97,7 @@ def from_line(line: str) -> tuple[Key, Statistic]:
     """Reads what `to_line` wrote."""
     document = json.loads(line)
     key = Key(*document["key"])
-    statistic: Statistic = ChannelStatistics() if key.kind == "input" else DriftStatistics()
+    statistic: Statistic = _KINDS.get(key.kind, DriftStatistics)()
     for name, value in document["fields"].items():
         empty = getattr(statistic, name)
         if isinstance(empty, QuantileSketch):

@@ -6,7 +6,7 @@ apply (no labels, no classification).
 
 from collections.abc import Callable
 
-from edge_exray.diagnosis.checks import answers, calibration, data, layers, models
+from edge_exray.diagnosis.checks import answers, calibration, contract, data, layers, models
 from edge_exray.diagnosis.checks.finding import Finding
 from edge_exray.diagnosis.evidence import Evidence
 
@@ -15,6 +15,7 @@ Check = Callable[[Evidence], Finding | None]
 CHECKS: tuple[Check, ...] = (
     data.frames,
     data.preprocessing,
+    contract.input_contract,
     data.non_finite,
     models.instrumentation,
     models.alignment_coverage,

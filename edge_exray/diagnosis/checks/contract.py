@@ -118,8 +118,10 @@ def _explained(declared: InputFormat, name: str, diagnosis: Diagnosis) -> list[_
 
 def _what(evidence: Evidence, declared: InputFormat, name: str, prop: str, side: str) -> str:
     if prop == declared.bounds:
-        low, high = getattr(evidence.channels(name), f"{side}_range") if name in evidence.inputs else (np.nan, np.nan)
-        fed = f"they reach [{low:.4g}, {high:.4g}]" if np.isfinite([low, high]).all() else "they hold NaN or infinity"
+        channels = evidence.channels(name)
+        low, high = getattr(channels, f"{side}_range")
+        reach = f"reach [{low:.4g}, {high:.4g}]" if channels.count else "cannot be compared"
+        fed = f"some are NaN or infinite, the others {reach}" if channels.nonfinite else f"they {reach}"
         return f"{fed}, {declared.normalisation} allow {_range(declared)}"
     if prop == "inputs":
         return "the model has no such input"

@@ -1,0 +1,153 @@
+"""The check `input_contract`: it names the declared property that is broken, and is silent on the healthy twin."""
+
+import pathlib
+from collections.abc import Callable
+
+import models_zoo
+import numpy as np
+import pytest
+
+import edge_exray
+from edge_exray import InputContract
+from edge_exray.diagnosis.report import CheckResult, Report, Verdict
+from edge_exray.frames.functions import UserFunctions
+from edge_exray.models.metadata import attach
+
+DECLARED = {"channels": "RGB", "height": 16, "width": 16, "mean": 127.5, "std": 127.5, "resize": "bilinear"}
+
+
+@pytest.fixture(scope="module")
+def frames():
+    images, labels = models_zoo.make_frames(40, seed=2)
+    return [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
+
+
+@pytest.fixture
+def validate(conv_net, edge_models, frames, tmp_path):
+    """Validates `conv_net` as int8 with a contract that declares `DECLARED` and what is given."""
+
+    def run(declared=None, mode="int8", name="image", examples=frames, **functions) -> Report:
+        contract = InputContract.from_dict({"inputs": {name: {**DECLARED, **(declared or {})}}})
+        edge = tmp_path / "edge.tflite"
+        edge.write_bytes(attach(pathlib.Path(edge_models[mode]).read_bytes(), contract))
+        options = {"float_edge": edge_models["none"], "signature": "serving_dense"}
+        return edge_exray.validate(conv_net, edge, examples, module=UserFunctions(**functions), **options)
+
+    return run
+
+
+def fed(change: Callable[[np.ndarray], np.ndarray]) -> Callable:
+    return lambda example: {"image": change(example["image"]).astype(np.float32)}
+
+
+def found(report: Report) -> CheckResult | None:
+    return next((check for check in report.checks if check.name == "input_contract"), None)
+
+
+@pytest.mark.parametrize("mode", ["none", "int8", "int8_float_io"])
+def test_a_healthy_model_keeps_its_contract(validate, mode):
+    report = validate(mode=mode)
+    assert report, report.summary
+    check = found(report)
+    assert check.verdict is Verdict.PASSED
+    assert check.evidence["frames"] == {"image": {"frames": 40, "reference": {}, "edge": {}}}
+    # A contract is no quantisation: the float model that carries one is still its own twin.
+    assert report.legs["quantization"]["ran"] == (mode != "none")
+
+
+def test_a_model_without_a_contract_is_not_checked(conv_net, edge_models, frames):
+    report = edge_exray.validate(
+        conv_net, edge_models["int8"], frames, float_edge=edge_models["none"], signature="serving_dense"
+    )
+    assert found(report) is None
+
+
+@pytest.mark.parametrize(
+    ("app", "broken", "words"),
+    [
+        (lambda x: (x + 1) * 127.5, "mean, std", "in 40 of 40 frames: they reach [0, 255], mean 127.5 and std 127.5"),
+        (lambda x: (x + 1) / 2, "mean, std", "wrong scale: [0, 1] instead of [-1, 1]"),
+        (lambda x: x[..., ::-1], "channels", "the contract declares RGB: one of them breaks it"),
+        (lambda x: np.where(x > 0.9, np.nan, x), "mean, std", "some are NaN or infinite, the others reach [-1, 0.7"),
+    ],
+)
+def test_an_app_that_breaks_the_contract_is_named(validate, app, broken, words):
+    report = validate(edge_inputs_fn=fed(app))
+    check = found(report)
+    assert check.verdict is Verdict.FAILED
+    assert [(b["input"], b["property"], b["side"]) for b in check.evidence["broken"]] == [("image", broken, "app")]
+    assert words in check.message
+    assert check.evidence["frames"]["image"]["reference"] == {}
+    # How the app differs from the reference is said before what that breaks.
+    assert [c.name for c in report.failed_checks][:2] == ["preprocessing", "input_contract"]
+
+
+def test_an_app_that_feeds_another_order_and_scale_breaks_both(validate):
+    check = found(validate(edge_inputs_fn=fed(lambda x: (x[..., ::-1] + 1) / 2)))
+    assert [b["property"] for b in check.evidence["broken"]] == ["channels", "mean, std"]
+    assert check.message.endswith("Also broken: mean, std of image.")
+
+
+@pytest.mark.parametrize(
+    ("declared", "broken", "words"),
+    [
+        ({"mean": 0, "std": 255}, ["mean, std"], "they reach [-1, 1], mean 0 and std 255 allow [0, 1]"),
+        ({"height": 24}, ["height"], "the reference inputs break height of input image in 40 of 40 frames: 24 is"),
+        ({"channels": "GRAY"}, ["channels"], "break channels of input image"),
+        ({"mean": 0, "std": 1}, ["mean, std"], "allow [0, 255], the reference inputs of all 40 frames keep to [-1, 1]"),
+        ({"mean": 127.5, "std": 63.75}, ["mean, std"], "allow [-2, 2], the reference inputs of all 40 frames keep to"),
+    ],
+)
+def test_a_contract_that_is_not_true_is_named(validate, declared, broken, words):
+    report = validate(declared)
+    check = found(report)
+    assert [c.name for c in report.failed_checks] == ["input_contract"]
+    assert [b["property"] for b in check.evidence["broken"]] == broken
+    assert {b["side"] for b in check.evidence["broken"]} == {"declaration"}
+    assert check.message.startswith("The contract of the edge model is not true")
+    assert words in check.message
+
+
+def test_the_declared_order_is_not_told_by_the_values_of_the_reference(validate):
+    check = found(validate({"channels": "BGR"}))
+    assert check.verdict is Verdict.PASSED
+    assert "does not show in its values" in check.message
+    check = found(validate({"channels": "BGR"}, edge_inputs_fn=fed(lambda x: x[..., ::-1])))
+    assert check.verdict is Verdict.FAILED
+    assert "declares BGR: one of them breaks it. Make both feed BGR" in check.message
+
+
+def test_few_frames_do_not_make_another_convention(validate, frames):
+    check = found(validate({"mean": 127.5, "std": 63.75}, examples=frames[:20]))
+    assert check.verdict is Verdict.PASSED
+
+
+def test_an_input_that_the_model_does_not_have_is_named(validate):
+    check = found(validate(name="picture"))
+    assert check.verdict is Verdict.FAILED
+    assert "break inputs of input picture in 40 of 40 frames: the model has no such input" in check.message
+
+
+def test_an_app_that_feeds_another_size_is_named(tmp_path):
+    import tensorflow as tf
+
+    class AnySize(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="image")])
+        def serve(self, image):
+            return {"scores": tf.nn.softmax(tf.reduce_mean(image, (1, 2)))}
+
+    module = AnySize()
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
+    contract = InputContract.from_dict({"inputs": {"image": DECLARED}})
+    edge = tmp_path / "edge.tflite"
+    edge_exray.convert(tmp_path / "model", edge, quantization="none", input_contract=contract)
+    frames = [{"image": image} for image in models_zoo.make_frames(30, seed=2)[0]]
+
+    def run(app) -> CheckResult:
+        functions = UserFunctions(edge_inputs_fn=fed(app))
+        return found(edge_exray.validate(tmp_path / "model", edge, frames, module=functions, float_edge=edge))
+
+    assert run(lambda x: x).verdict is Verdict.PASSED
+    check = run(lambda x: x[::2, 2:])
+    assert [b["property"] for b in check.evidence["broken"]] == ["height", "width"]
+    assert "breaks the declared height of input image in 30 of 30 frames: 16 is declared" in check.message

@@ -19,8 +19,8 @@ _PIXELS = 0.0, 255.0
 
 # Of the width of the range: a step of 8 bits is 1/255 of it.
 _SLACK = 0.01
-# Kernels with negative lobes overshoot at a sharp edge: bicubic with a = -0.75 by 4 |a| / 27 = 11 % of the step along one
-# axis, 24 % at a corner.
+# Kernels with negative lobes overshoot at a sharp edge: bicubic with a = -0.75 by 4 |a| / 27 = 11 % of the step along
+# one axis, 24 % at a corner.
 _OVERSHOOT = {"bicubic": 0.25, "lanczos": 0.25}
 
 

@@ -8,8 +8,18 @@ from tfx import v1 as tfx
 from tfx.proto import example_gen_pb2
 
 from edge_exray.components import EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator
+from edge_exray.contract import InputContract, InputFormat
+from edge_exray.pipelines import tiles
 
 PIPELINE_NAME = "edge-exray-demo"
+INPUT_CONTRACT = InputContract(
+    inputs={
+        "image": InputFormat("RGB", height=tiles.TILE_SIZE, width=tiles.TILE_SIZE, mean=(127.5,), std=(127.5,)),
+    },
+    task="classification",
+    labels=tiles.CLASSES,
+)
+"""What an app must feed; the edge model carries it."""
 DEMO_MODULE = "edge_exray.pipelines.demo_module"
 TRAIN_STEPS = 300
 
@@ -67,6 +77,7 @@ def create_pipeline(
         quantization=quantization,
         signature_name="serving_dense",
         module_path=module_path,
+        input_contract=INPUT_CONTRACT.to_json(),
     )
     replay = EdgeReplay(
         model=trainer.outputs["model"],

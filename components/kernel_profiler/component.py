@@ -98,8 +98,10 @@ class KernelProfiler(base_component.BaseComponent):
         transform_graph: types.BaseChannel | None = None,
     ) -> None:
         user_modules.require_one("KernelProfiler", module_file, module_path)
-        if (module_file or module_path) and not examples:
-            raise errors.SpecError("KernelProfiler: a module makes inputs of examples, so give examples as well")
+        if (module_file or module_path or transform_graph) and not examples:
+            raise errors.SpecError(
+                "KernelProfiler: a module or transform_graph makes inputs of examples, so give examples as well"
+            )
         if num_examples < 1:
             raise errors.SpecError(f"KernelProfiler: num_examples must be at least 1, is {num_examples}")
         super().__init__(

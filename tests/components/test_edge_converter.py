@@ -11,6 +11,8 @@ from tfx.types import standard_artifacts
 from edge_exray import errors, schemas
 from edge_exray.components.edge_converter import component, executor
 from edge_exray.components.types import ConversionReport
+from edge_exray.contract import InputContract
+from edge_exray.models.metadata import read_contract
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.version import __version__
 
@@ -139,6 +141,21 @@ def test_model_of_tfx_that_only_parses_examples_is_entered_behind_the_parsing(ou
     assert "parses tf.Examples" in note
 
 
+def test_the_declared_contract_is_carried_by_both_models(model, outputs, tmp_path):
+    contract = '{"labels": ["a", "b", "c", "d"], "inputs": {"image": {"std": 127.5, "mean": 127.5, "channels": "RGB"}}}'
+    properties = _properties(tmp_path, quantization="none", signature_name="serving_dense", input_contract=contract)
+    # However it is written, the cache of TFX knows it again.
+    assert properties["input_contract"] == InputContract.from_json(contract).to_json()
+
+    executor.Executor().Do({"model": [model]}, outputs, properties)
+
+    for name in ("edge_model", "float_edge_model"):
+        folder = pathlib.Path(outputs[name][0].uri) / "Format-Serving"
+        assert read_contract(folder / "tflite") == InputContract.from_json(contract)
+        record = json.loads((folder / "conversion.json").read_text())
+        assert record["input_contract"] == InputContract.from_json(contract).to_dict()
+
+
 def test_memory_limit_of_the_component_reaches_the_converter(model, outputs, tmp_path):
     properties = _properties(tmp_path, quantization="none", signature_name="serving_dense", memory_limit_mb=100)
 
@@ -177,6 +194,15 @@ def test_unusable_input_is_one_error_and_no_file(parameters, error, words, model
         ({"quantization": "none", "num_calibration_examples": 0}, "num_calibration_examples must be at least 1, is 0"),
         ({"quantization": "none", "timeout_seconds": 0}, "timeout_seconds must be at least 1, is 0"),
         ({"quantization": "none", "memory_limit_mb": 0}, "memory_limit_mb must be at least 1, is 0"),
+        ({"quantization": "none", "input_contract": '{"imputs": {}}'}, "of EdgeConverter has the unknown key imputs"),
+        (
+            {"quantization": "none", "input_contract": '{"inputs": {"x": {"std": 1}}}'},
+            "inputs.x: 'mean' is a dependency",
+        ),
+        (
+            {"quantization": "none", "transform_graph": _channel(standard_artifacts.TransformGraph)},
+            "transforms examples",
+        ),
     ],
 )
 def test_impossible_parameters_are_refused_at_construction(parameters, words):

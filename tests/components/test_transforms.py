@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform import beam as tft_beam
-from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 from tfx import types
 from tfx.types import standard_artifacts
 
@@ -22,7 +22,13 @@ from edge_exray.components.edge_replay import executor as replay
 from edge_exray.components.kernel_profiler import component as profiler_component
 from edge_exray.components.kernel_profiler import executor as profiler
 from edge_exray.components.types import ConversionReport, EdgeReplayResult, KernelProfile
+from edge_exray.contract import InputContract
+from edge_exray.diagnosis.checks import contract
+from edge_exray.diagnosis.evidence import gather
+from edge_exray.diagnosis.spec import ValidationSpec
+from edge_exray.models.metadata import attach
 from edge_exray.models.tflite import EdgeModel
+from edge_exray.replay.contracts import ContractStatistics
 from edge_exray.replay.result import ReplayResult
 
 COUNT = 30
@@ -31,10 +37,11 @@ SPEC = {
     "colour": tf.io.FixedLenFeature([], tf.string),
     "tags": tf.io.VarLenFeature(tf.string),
 }
-# What the app does by itself, from the raw features: another scale than Transform's.
+CONTRACT = {"inputs": {"image": {"channels": "RGB", "mean": 127.5, "std": 127.5}}}
+# What the app does by itself, from the raw features: it forgets to scale them.
 APP = """
 def edge_inputs_fn(example):
-    return {"image": example["raw/pixels"].reshape(16, 16, 3) / 255}
+    return {"image": example["raw/pixels"].reshape(16, 16, 3)}
 """
 
 
@@ -66,9 +73,8 @@ def graph(tmp_path_factory) -> standard_artifacts.TransformGraph:
     with tft_beam.Context(temp_dir=str(tmp_path_factory.mktemp("temporary"))):
         transform_fn = (records(), metadata) | tft_beam.AnalyzeDataset(preprocessing_fn)
         _ = transform_fn | tft_beam.WriteTransformFn(artifact.uri)
-    tft.TFTransformOutput(artifact.uri)  # as Transform leaves it
-    (schema := pathlib.Path(artifact.uri, "metadata", "schema.pbtxt")).parent.mkdir()
-    schema.write_text(str(metadata.schema))
+    # Transform adds the schema of the raw examples, and names the folder so.
+    metadata_io.write_metadata(metadata, str(pathlib.Path(artifact.uri, "metadata")))
     return artifact
 
 
@@ -109,7 +115,8 @@ def models(conv_net, edge_models, tmp_path) -> dict[str, list[standard_artifacts
             serving.symlink_to(source)
         else:
             serving.mkdir()
-            serving.joinpath("tflite").symlink_to(source)
+            content = pathlib.Path(source).read_bytes()
+            serving.joinpath("tflite").write_bytes(attach(content, InputContract.from_dict(CONTRACT)))
         made[name] = [artifact]
     return made
 
@@ -204,8 +211,12 @@ def test_replay_feeds_the_reference_what_transform_makes_and_the_app_the_raw_fea
     channels = stored.statistic("preprocessing", "input", "image")
     assert (channels.frames, channels.differing) == (COUNT, COUNT)
     np.testing.assert_allclose(channels.reference_range, [-1, 1], atol=1e-6)
-    np.testing.assert_allclose(channels.edge_range, [0, 1], atol=1e-6)
+    np.testing.assert_allclose(channels.edge_range, [0, 255], atol=1e-6)
     assert {int(p["label"][0]) for p in stored.predictions()} == {0, 1, 2, 3}
+    # The edge model carries the contract through the workers to the check.
+    assert stored.statistic("preprocessing", "contract", "image") == ContractStatistics(COUNT, {}, {"mean, std": COUNT})
+    check = contract.input_contract(gather(stored, ValidationSpec()))[0]
+    assert f"breaks the declared mean, std of input image in {COUNT} of {COUNT} frames" in check.message
 
 
 def test_profiler_feeds_transformed_examples(models, examples, graph, tmp_path):

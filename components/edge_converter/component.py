@@ -117,7 +117,7 @@ class EdgeConverter(base_component.BaseComponent):
             raise errors.SpecError(
                 f"EdgeConverter: quantization {quantization!r} measures the activations on real data: give it examples"
             )
-        if transform_graph and not examples:
+        if transform_graph is not None and examples is None:
             raise errors.SpecError("EdgeConverter: a transform_graph transforms examples, so give it examples as well")
         user_modules.require_one("EdgeConverter", module_file, module_path)
         for name, value in (

@@ -125,14 +125,15 @@ class InputFormat:
 
     def check_values(self, name: str, value: np.ndarray) -> "list[Violation]":
         """Looks for values that the declared normalisation cannot produce."""
-        if value.dtype.kind not in "fiu":
-            return [Violation(name, "dtype", f"input {name} is {value.dtype}, the model reads numbers")]
         span = self.span
         if span is None or not value.size:
             return []
+        if value.dtype.kind not in "fiub":
+            return [Violation(name, "dtype", f"input {name} is {value.dtype}, the model reads numbers")]
         low, high = float(value.min()), float(value.max())
-        if math.isnan(low) or math.isnan(high):
-            return [Violation(name, self.bounds, f"input {name} holds NaN, {self._allowed(span)}")]
+        # NaN and infinity come to the extremes.
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return [Violation(name, "finite", f"input {name} holds NaN or infinite values")]
         smallest, largest = self._widened(span)
         if low < smallest.max() or high > largest.min():
             axis = _AXES[self.layout][2] or -1
@@ -159,8 +160,8 @@ class Violation:
 
     Attributes:
         input: Name of the input.
-        property: The property, or the two, of `InputFormat` that is broken; `"inputs"` when the array is missing, and
-            `"dtype"` when it holds no numbers.
+        property: The property, or the two, of `InputFormat` that is broken; `"inputs"` when the array is missing,
+            `"dtype"` when it holds no numbers, and `"finite"` when some are NaN or infinite.
         message: What was found, what is declared.
     """
 
@@ -177,12 +178,9 @@ class InputContract(JsonSpec):
     """What a pipeline declares of the inputs of its model, see `schemas/input_contract.schema.json`.
 
     Attributes:
-        inputs: Name of each declared input to its format; plain dictionaries are taken too.
+        inputs: Name of each declared input to its format.
         task: `"classification"`, `"detection"`, `"segmentation"`, `"regression"` or `"embedding"`.
         labels: Names of the classes, in the order of the scores.
-
-    Raises:
-        SpecError: A format contradicts itself.
     """
 
     schema_name: ClassVar[str] = "input_contract"
@@ -193,7 +191,11 @@ class InputContract(JsonSpec):
 
     @classmethod
     def from_dict(cls, document: dict[str, Any], source: str = "") -> Self:
-        """Builds the contract from a parsed JSON document; see `from_json`."""
+        """Builds the contract from a parsed JSON document; see `from_json`.
+
+        Raises:
+            SpecError: It does not fit the schema, or the properties of an input contradict each other.
+        """
         spec = super().from_dict(document, source)
         inputs = {name: InputFormat(**fields) for name, fields in document.get("inputs", {}).items()}
         return dataclasses.replace(spec, inputs=inputs, labels=tuple(spec.labels))

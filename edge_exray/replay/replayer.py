@@ -217,16 +217,14 @@ class Replayer:
                 statistics.compare("conversion", slices, "layer", item, cloud, float_values)
 
     def _compare_inputs(self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame) -> None:
+        fed = {name: spec.fed(frame.edge[name]) for name, spec in self.edge.inputs.items()}
         for name, spec in self.edge.inputs.items():
-            real = spec.fed(frame.edge[name])
             for part in slices:
                 channels = statistics.at(Key("preprocessing", part, "input", name))
-                channels.update(frame.reference[name], real, _representable(spec))
+                channels.update(frame.reference[name], fed[name], _representable(spec))
         if self.contract:
-            reference = edge = broken(self.contract, frame.reference)
-            if frame.edge is not frame.reference:
-                specs = self.edge.inputs
-                edge = broken(self.contract, {name: specs[name].fed(value) for name, value in frame.edge.items()})
+            reference = broken(self.contract, frame.reference)
+            edge = reference if frame.edge is frame.reference else broken(self.contract, fed)
             for name in self.contract.inputs:
                 for part in slices:
                     statistics.at(Key("preprocessing", part, "contract", name)).update(reference[name], edge[name])

@@ -216,7 +216,7 @@ def test_replay_feeds_the_reference_what_transform_makes_and_the_app_the_raw_fea
     # The edge model carries the contract through the workers to the check.
     assert stored.statistic("preprocessing", "contract", "image") == ContractStatistics(COUNT, {}, {"mean, std": COUNT})
     check = contract.input_contract(gather(stored, ValidationSpec()))[0]
-    assert f"breaks the declared mean, std of input image in {COUNT} of {COUNT} frames" in check.message
+    assert f"break the contract of image (mean, std) in {COUNT} of {COUNT} frames" in check.message
 
 
 def test_profiler_feeds_transformed_examples(models, examples, graph, tmp_path):

@@ -65,18 +65,19 @@ def _breaches(evidence: Evidence, contract: InputContract, name: str) -> list[_B
     statistics, declared = _statistics(evidence, name), contract.inputs[name]
     found = []
     for prop in dict.fromkeys([*statistics.reference, *statistics.edge]):
-        side = "reference" if prop in statistics.reference else "edge"
-        count = getattr(statistics, side)[prop]
-        where = f"in {count} of {statistics.frames} frames"
-        what = _what(evidence, declared, name, prop, side)
-        if side == "reference":
+        by_reference, by_app = statistics.reference.get(prop, 0), statistics.edge.get(prop, 0)
+        if by_reference:
             message = (
-                f"The contract of the edge model is not true: the reference inputs break {prop} of input {name} "
-                f"{where}: {what}. Declare what training fed, or mend reference_inputs_fn."
+                f"The contract of the edge model is not true: the reference inputs break it for {name} ({prop}) in "
+                f"{by_reference} of {statistics.frames} frames: {_what(evidence, declared, name, prop, 'reference')}. "
+                "Declare what training fed, or mend reference_inputs_fn."
             )
             found.append(_Breach(name, prop, "declaration", message))
-        else:
-            message = f"The app breaks the declared {prop} of input {name} {where}: {what}. Prepare it as declared."
+        if by_app > by_reference:
+            message = (
+                f"The app's inputs break the contract of {name} ({prop}) in {by_app} of {statistics.frames} frames: "
+                f"{_what(evidence, declared, name, prop, 'edge')}. Prepare them as declared."
+            )
             found.append(_Breach(name, prop, "app", message))
     if found:
         return found
@@ -109,8 +110,8 @@ def _explained(declared: InputFormat, name: str, diagnosis: Diagnosis) -> list[_
     span = diagnosis.reference_range[1] - diagnosis.reference_range[0]
     if not np.allclose(scale, 1, atol=_SAME_SCALE) or not np.allclose(offset, 0, atol=_SAME_SCALE * span):
         message = (
-            f"The app breaks the declared {declared.bounds} of input {name}, {declared.normalisation}, which the "
-            f"reference inputs keep: {diagnosis.hypothesis}. Prepare it as declared."
+            f"The app's inputs break the contract of {name} ({declared.bounds}), {declared.normalisation}, which the "
+            f"reference inputs keep: {diagnosis.hypothesis}. Prepare them as declared."
         )
         found.append(_Breach(name, declared.bounds, "app", message))
     return found
@@ -121,8 +122,9 @@ def _what(evidence: Evidence, declared: InputFormat, name: str, prop: str, side:
         channels = evidence.channels(name)
         low, high = getattr(channels, f"{side}_range")
         reach = f"reach [{low:.4g}, {high:.4g}]" if channels.count else "cannot be compared"
-        fed = f"some are NaN or infinite, the others {reach}" if channels.nonfinite else f"they {reach}"
-        return f"{fed}, {declared.normalisation} allow {_range(declared)}"
+        return f"they {reach}, {declared.normalisation} allow {_range(declared)}"
+    if prop == "finite":
+        return "they hold NaN or infinite values"
     if prop == "inputs":
         return "the model has no such input"
     wanted = getattr(declared, prop, None)

@@ -95,6 +95,8 @@ def test_the_document_is_canonical_and_holds_what_is_declared_only():
         "inputs": {"image": {"channels": "RGB", "layout": "NHWC", "mean": 127.5, "std": 127.5}},
         "labels": ["cat", "dog"],
     }
+    one, other = ({"inputs": {name: {"width": 4, "height": 6} for name in names}} for names in ("ab", "ba"))
+    assert InputContract.from_dict(one).to_json() == InputContract.from_dict(other).to_json()
     assert InputContract.from_json(read.to_json()) == read
     assert InputContract.from_json(read.to_json()).to_json() == read.to_json()
 

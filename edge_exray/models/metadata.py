@@ -19,7 +19,7 @@ ENTRY = "EDGE_EXRAY_INPUT_CONTRACT"
 """Name of the metadata; its buffer holds the JSON of `schemas/input_contract.schema.json`."""
 
 _ALIGNMENT = 16  # of the buffers, in TFLite's schema
-_LENGTH = struct.Struct("<I")
+_LENGTH = 4  # of the length of a vector, little endian
 _MAX_BYTES = 2**31 - 2**20  # offsets of a flatbuffer are signed 32 bits wide; the new head fits into the rest
 
 
@@ -115,12 +115,11 @@ def detach(content: bytes) -> bytes:
     entry = _entry(content)
     if entry is None:
         return content
-    begin = -(-(entry[1] + _LENGTH.size) // _ALIGNMENT) * _ALIGNMENT
-    (length,) = _LENGTH.unpack_from(content, begin - _LENGTH.size)
+    begin = -(-(entry[1] + _LENGTH) // _ALIGNMENT) * _ALIGNMENT
+    length = int.from_bytes(content[begin - _LENGTH : begin], "little")
     whole = content[begin : begin + length]
     # Another tool may have packed the flatbuffer anew, which keeps the contract but not its place.
-    is_own = len(whole) == length and 0 <= len(content) - begin - length < _ALIGNMENT
-    return whole if is_own and whole[4:8] == b"TFL3" else content
+    return whole if whole[4:8] == b"TFL3" else content
 
 
 def _entry(content: bytes) -> tuple[int, int] | None:

@@ -245,7 +245,7 @@ def describe_models(paths: ModelPaths, replayer: Replayer) -> dict[str, Any]:
 
 
 def _describe_edge(model: EdgeModel) -> dict[str, Any]:
-    return {"path": model.path, "fingerprint": model.fingerprint, "bytes": len(model.content)}
+    return {"path": model.path, "fingerprint": model.fingerprint, "bytes": model.bytes}
 
 
 def _representable(spec: TensorSpec) -> tuple[float, float] | None:

@@ -14,6 +14,8 @@ import numpy as np
 
 # Two blocks of float32 and one of integers stay in the processor's first cache from one loop to the next.
 _BLOCK = 2048
+# A tile of values, what they are compared with and the outcome stay there, too.
+_TILE = 1024
 
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 _LEAST, _MOST = np.int32(-(2**31)), np.int32(2**31 - 1)
@@ -215,10 +217,23 @@ def _count_outside(values, low, high):  # type: ignore[no-untyped-def]
 
 
 def _keep_constant(rows, expected, same):  # type: ignore[no-untyped-def]
-    for row in range(rows.shape[0]):
-        _keep_equal(rows[row], expected, same)
-        if row % 32 == 0 and not same.any():
-            return
+    channels = rows.shape[1]
+    values = rows.reshape(-1)
+    # Many short rows are compared as one long one, which keeps the processor's lanes busy.
+    copies = max(1, _TILE // channels)
+    width = copies * channels
+    wanted, kept = np.empty(width, expected.dtype), np.empty(width, same.dtype)
+    for start in range(0, width, channels):
+        wanted[start : start + channels], kept[start : start + channels] = expected, same
+    whole = values.size // width * width
+    for start in range(0, whole, width):
+        _keep_equal(values[start : start + width], wanted, kept)
+        if not kept.any():
+            break
+    for start in range(0, width, channels):
+        same &= kept[start : start + channels]
+    for start in range(whole, values.size, channels):
+        _keep_equal(values[start : start + channels], expected, same)
 
 
 @numba.njit(nogil=True)

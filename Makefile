@@ -5,7 +5,7 @@ PYTHON_BIN := .venv/bin/python
 # newer, or the same for both stacks (the tools that judge the code), is excepted.
 LOCK_DATE := 2026-11-01
 OLD_STACK_DATE := 2025-06-15
-NOT_OLD := ai-edge-litert ai-edge-quantizer litert-lm-builder plotly uv ruff mypy librt pathspec mypy-extensions ast-serialize
+NOT_OLD := ai-edge-litert ai-edge-quantizer litert-lm-builder plotly uv ruff mypy librt pathspec mypy-extensions ast-serialize pytest-xdist
 # ai-edge-litert asks for it on every Python; later ones declare Python < 3.11, which uv overlooks but pip does not.
 NEW_STACK_CONSTRAINT := backports-strenum<1.3
 COMPILE := .venv/bin/uv pip compile setup.py --extra all --extra dev --quiet --upgrade --no-annotate \
@@ -24,7 +24,7 @@ demo: setup ## Train, convert, validate and push a small model; then block the s
 	@$(PYTHON_BIN) -m edge_exray.pipelines.demo
 
 test: lint typecheck ## Lint, check types, run all tests
-	@$(PYTHON_BIN) -m pytest --numprocesses auto --dist loadfile
+	@$(PYTHON_BIN) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: setup ## Check style and format
 	@.venv/bin/ruff check .

@@ -50,3 +50,8 @@ def conversions(conv_net: str, tmp_path_factory: pytest.TempPathFactory) -> "dic
 def edge_models(conversions: "dict[str, converter.Conversion]") -> dict[str, str]:
     """The paths of `conversions`."""
     return {mode: conversion.path for mode, conversion in conversions.items()}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs whole pipelines first: a process that began the longest file last would keep the others waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)

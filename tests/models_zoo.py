@@ -351,6 +351,26 @@ def save_difference_net(path: str | os.PathLike[str], *, symmetric: bool = False
     return _save(net, path, dense=net.dense)
 
 
+def save_two_signatures_net(path: str | os.PathLike[str]) -> str:
+    """Signatures `double` and `triple`, both "x" float32 [None, 2] to "y": twice x, and by a loop 3 times x and 1."""
+    import tensorflow as tf
+
+    spec = tf.TensorSpec([None, 2], tf.float32, name="x")
+
+    class TwoSignaturesNet(tf.Module):
+        @tf.function(input_signature=[spec])
+        def double(self, x):
+            return {"y": x * 2}
+
+        @tf.function(input_signature=[spec])
+        def triple(self, x):
+            _, total = tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y + x), (0, tf.zeros_like(x)))
+            return {"y": total + 1}
+
+    net = TwoSignaturesNet()
+    return _save(net, path, double=net.double, triple=net.triple)
+
+
 def save_lowercase_net(path: str | os.PathLike[str]) -> str:
     """Signature `dense`, "text" string [None] to "lower": an op that TFLite does not have."""
     import tensorflow as tf

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -70,53 +71,105 @@ class Comparison:
         self.clipped += other.clipped
         self.quantized += other.quantized
 
+    def mirrored(self) -> "Comparison":
+        """Returns the comparison with the two sides exchanged, of values that are not quantised."""
+        return dataclasses.replace(
+            self,
+            error_sum=-self.error_sum,
+            reference_square_sum=self.edge_square_sum,
+            edge_square_sum=self.reference_square_sum,
+            reference_min=self.edge_min,
+            reference_max=self.edge_max,
+            edge_min=self.reference_min,
+            edge_max=self.reference_max,
+            reference_nonfinite=self.edge_nonfinite,
+            edge_nonfinite=self.reference_nonfinite,
+        )
+
 
 def compare(reference: Values, edge: Values) -> Comparison:
-    """Compares the values of two runs.
+    """Compares the values of two runs; see `compare_each`."""
+    return compare_each(reference, [edge])[0]
+
+
+def compare_each(reference: Values, edges: Sequence[Values]) -> list[Comparison]:
+    """Compares the values of one run with those of each of the others.
 
     Sums are of float64. float32 and quantised values take one compiled pass where numba is installed
-    (`edge_exray.drift.fused`); all else, and pairs with NaN or infinite values, takes NumPy's passes over float64. Both
-    give the same figures but for the order of the terms of a sum.
+    (`edge_exray.drift.fused`), which reads the reference once for several others; all else, and pairs with NaN or
+    infinite values, takes NumPy's passes over float64. Both give the same figures but for the order of the terms of a
+    sum.
 
     Args:
         reference: Values of the reference run.
-        edge: Values of the edge run, as many.
+        edges: Values of the other runs, each as many.
 
     Raises:
         ValueError: The two sides differ in their number of values.
     """
-    if reference.size != edge.size:
-        raise ValueError(f"reference has {reference.size} values, edge has {edge.size}")
+    for edge in edges:
+        if reference.size != edge.size:
+            raise ValueError(f"reference has {reference.size} values, edge has {edge.size}")
     if not reference.size:
-        return Comparison()
-    is_single = reference.is_single and edge.is_single
-    fused = fusion() if is_single else None
-    return (fused and _compare_at_once(fused, reference, edge)) or _compare_in_steps(reference, edge, is_single)
+        return [Comparison() for _ in edges]
+    found: dict[int, Comparison | None] = {}
+    fused = fusion() if reference.is_single else None
+    if fused:
+        r = reference.real().astype(np.float32) if reference.is_quantized else reference.flat()
+        for group in _groups(edges):
+            found.update(zip(group, _compare_at_once(fused, r, [edges[i] for i in group]), strict=True))
+    return [
+        found.get(i) or _compare_in_steps(reference, edge, reference.is_single and edge.is_single)
+        for i, edge in enumerate(edges)
+    ]
 
 
-def _compare_at_once(fused: ModuleType, reference: Values, edge: Values) -> Comparison | None:
-    """Returns the comparison, or None when a value is not finite."""
-    r = reference.real().astype(np.float32) if reference.is_quantized else reference.flat()
-    found = fused.compare(r, edge.flat(), edge.affine, edge.limits, edge.representable)
-    if not math.isfinite(found.reference_square_sum + found.edge_square_sum):
-        return None
-    return Comparison(
-        values=edge.size,
-        finite=edge.size,
-        error_sum=found.error_sum,
-        error_square_sum=found.error_square_sum,
-        reference_square_sum=found.reference_square_sum,
-        edge_square_sum=found.edge_square_sum,
-        max_abs=found.max_abs,
-        # Plus zero, because which of 0.0 and -0.0 is the smaller one depends on their order.
-        reference_min=found.reference_min + 0.0,
-        reference_max=found.reference_max + 0.0,
-        edge_min=found.edge_min + 0.0,
-        edge_max=found.edge_max + 0.0,
-        saturated=found.saturated,
-        clipped=found.clipped,
-        quantized=edge.size if edge.is_quantized else 0,
+def _groups(edges: Sequence[Values]) -> Iterator[list[int]]:
+    """Yields the indices of runs that one pass can take: up to two quantised ones of one kind, then one of float32."""
+    stored = [i for i, edge in enumerate(edges) if edge.is_single and edge.is_quantized]
+    single = [i for i, edge in enumerate(edges) if edge.is_single and not edge.is_quantized]
+    while stored or single:
+        group = [i for i in stored[:2] if edges[i].is_like(edges[stored[0]])]
+        yield group + single[:1]
+        stored, single = stored[len(group) :], single[1:]
+
+
+def _compare_at_once(fused: ModuleType, reference: np.ndarray, edges: Sequence[Values]) -> list[Comparison | None]:
+    """Returns the comparisons, None for each with a value that is not finite."""
+    *stored, last = edges
+    single = None if last.is_quantized else last
+    stored = stored if single else [*stored, last]
+    meaning = (stored or edges)[0]
+    about, found = fused.compare(
+        reference,
+        [edge.flat() for edge in stored],
+        single and single.flat(),
+        meaning.affine,
+        meaning.limits if stored else (0, 0),
+        meaning.representable,
     )
+    return [
+        Comparison(
+            values=edge.size,
+            finite=edge.size,
+            error_sum=run.error_sum,
+            error_square_sum=run.error_square_sum,
+            reference_square_sum=about.square_sum,
+            edge_square_sum=run.square_sum,
+            max_abs=run.max_abs,
+            # Plus zero, because which of 0.0 and -0.0 is the smaller one depends on their order.
+            reference_min=about.min + 0.0,
+            reference_max=about.max + 0.0,
+            edge_min=run.min + 0.0,
+            edge_max=run.max + 0.0,
+            saturated=int(run.saturated) if edge.is_quantized else 0,
+            clipped=int(about.clipped) if edge.is_quantized else 0,
+            quantized=edge.size if edge.is_quantized else 0,
+        )
+        if math.isfinite(about.square_sum + run.square_sum)
+        else None
+        for edge, run in zip(edges, found, strict=True)
+    ]
 
 
 def _compare_in_steps(reference: Values, edge: Values, is_single: bool) -> Comparison:

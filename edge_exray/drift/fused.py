@@ -1,4 +1,4 @@
-"""One pass over two runs of a tensor, compiled for this processor: several times as fast as NumPy's many passes.
+"""One pass over several runs of a tensor, compiled for this processor: several times as fast as NumPy's many passes.
 
 Values are read as float32, which the models compute in, and summed in float64: the sums are those of NumPy in float64
 but for the order of their terms. Importing this module takes numba; nothing is compiled before the first call, and what
@@ -6,7 +6,8 @@ an earlier process has compiled is taken from where numba keeps it.
 """
 
 import functools
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numba
@@ -14,52 +15,69 @@ import numpy as np
 
 # Two blocks of float32 and one of integers stay in the processor's first cache from one loop to the next.
 _BLOCK = 2048
+# A tile of values, what they are compared with and the outcome stay there, too.
+_TILE = 1024
 
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 _LEAST, _MOST = np.int32(-(2**31)), np.int32(2**31 - 1)
 
 
+class Reference(NamedTuple):
+    """What the pass finds about the reference values; see `Pass`."""
+
+    square_sum: float
+    min: float
+    max: float
+    clipped: float
+
+
 class Pass(NamedTuple):
-    """What the pass finds; of no use when a value is NaN or infinite: then so is a sum of squares.
+    """What the pass finds of one edge run; of no use when a value is NaN or infinite: then so is a sum of squares.
 
     Attributes:
-        error_sum, error_square_sum, reference_square_sum, edge_square_sum: See `comparison.Comparison`.
+        error_sum, error_square_sum, square_sum: Sums of e - r, (e - r)^2 and e^2.
         max_abs: Largest |e - r|, rounded to float32.
-        reference_min, reference_max, edge_min, edge_max: Extremes of the real values.
+        min, max: Extremes of the real values.
         saturated: Stored values that equal one of the limits.
-        clipped: Reference values out of the range.
     """
 
     error_sum: float
     error_square_sum: float
-    reference_square_sum: float
-    edge_square_sum: float
+    square_sum: float
     max_abs: float
-    reference_min: float
-    reference_max: float
-    edge_min: float
-    edge_max: float
-    saturated: int
-    clipped: int
+    min: float
+    max: float
+    saturated: float
 
 
 def compare(
     reference: np.ndarray,
-    edge: np.ndarray,
+    stored: Sequence[np.ndarray],
+    single: np.ndarray | None,
     affine: tuple[np.float32, np.float32],
     limits: tuple[float, float],
     representable: tuple[float, float],
-) -> Pass:
-    """Compares the values of two runs.
+) -> tuple[Reference, list[Pass]]:
+    """Compares the values of one run with those of up to three others, of which it is read but once.
 
     Args:
         reference: [N] float32 real values, N > 0.
-        edge: [N] float32 real values, or stored integers of 8 or 16 bits.
-        affine: Scale s and zero point z of the edge values q, which mean (q - z) * s.
-        limits: Smallest and largest stored value; infinite for float32.
+        stored: At most two runs: [N] stored integers of 8 or 16 bits, of one dtype.
+        single: One more run, [N] float32 real values; None for none.
+        affine: Scale s and zero point z of the stored values q, which mean (q - z) * s.
+        limits: Smallest and largest stored value.
         representable: Smallest and largest reference value that is not clipped, of float32.
+
+    Returns:
+        What there is to say of the reference, and of each of the other runs, `single` last.
     """
-    return Pass(*_kernel(edge.dtype)(reference, edge, *affine, *limits, *representable))
+    dtype = stored[0].dtype if stored else np.dtype(np.int8)
+    absent = np.zeros(0, dtype)
+    first, second = [*stored, absent, absent][:2]
+    third = np.zeros(0, np.float32) if single is None else single
+    about, *found = _kernel(dtype)(reference, first, second, third, *affine, *limits, *representable)
+    runs = (first.size, second.size, third.size)
+    return Reference(*about), [Pass(*figures) for size, figures in zip(runs, found, strict=True) if size]
 
 
 def keep_constant(rows: np.ndarray, index: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -85,7 +103,8 @@ def keep_constant(rows: np.ndarray, index: np.ndarray, value: np.ndarray) -> np.
 @functools.cache
 def _kernel(dtype: np.dtype) -> Callable[..., Any]:
     single, stored = numba.float32, numba.from_dtype(dtype)
-    return _compiled(_compare, _array(single), _array(stored), single, single, stored, stored, single, single)
+    runs = _array(single), _array(stored), _array(stored), _array(single)
+    return _compiled(_compare, *runs, single, single, stored, stored, single, single)
 
 
 @functools.cache
@@ -101,38 +120,56 @@ def _array(item: Any, ndim: int = 1) -> Any:
 
 def _compiled(function: Callable[..., Any], *types: Any) -> Callable[..., Any]:
     try:
-        return numba.njit([types], nogil=True, cache=True)(function)
+        kernel = numba.njit([types], nogil=True, cache=True)(function)
     except RuntimeError:  # numba finds no folder that it may keep the code in
-        return numba.njit([types], nogil=True)(function)
+        kernel = numba.njit([types], nogil=True)(function)
+    # What numba tried in vain while it inferred types lingers in cycles, with the frames of all callers. They may hold
+    # views of a model's memory, and LiteRT does not run while there are any.
+    gc.collect()
+    return kernel
 
 
-def _compare(reference, edge, scale, zero_point, lowest, highest, low, high):  # type: ignore[no-untyped-def]
+def _compare(reference, first, second, single, scale, zero_point, lowest, highest, low, high):  # type: ignore[no-untyped-def]
     real, error = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    bounds = np.array([(lowest - zero_point) * scale, (highest - zero_point) * scale, low, high], np.float32)
-    saturated_low, saturated_high, low_key, high_key = _keys(bounds)
-    error_sum = error_squares = reference_squares = edge_squares = np.float64(0)
-    keys = np.array([0, _MOST, _LEAST, _MOST, _LEAST], np.int32)
-    saturated = clipped = 0
+    low_key, high_key = _key_of(low), _key_of(high)
+    squares = clipped = np.float64(0)
+    keys = np.array([_MOST, _LEAST, _MOST, _LEAST], np.int32)
+    # Of each run error_sum, error_square_sum and square_sum, and its largest difference; of the stored runs the
+    # extremes and the number of saturated values.
+    sums, largest = np.zeros((3, 3)), np.zeros(3, np.int32)
+    spans, saturated = np.array([[highest, lowest], [highest, lowest]]), np.zeros(2, np.int64)
     for start in range(0, reference.size, _BLOCK):
-        r, q = reference[start : start + _BLOCK], edge[start : start + _BLOCK]
+        r = reference[start : start + _BLOCK]
         e, difference = real[: r.size], error[: r.size]
-        _dequantize(q, scale, zero_point, e)
-        block = _sums(r, e, difference)
-        error_sum += block[0]
-        error_squares += block[1]
-        reference_squares += block[2]
-        edge_squares += block[3]
-        (r_low, r_high), (e_low, e_high) = _span(r), _span(e)
-        keys[0] = max(keys[0], _largest(difference))
-        keys[1], keys[2] = min(keys[1], r_low), max(keys[2], r_high)
-        keys[3], keys[4] = min(keys[3], e_low), max(keys[4], e_high)
-        if e_low == saturated_low or e_high == saturated_high:
-            saturated += _count_equal(q, lowest, highest)
+        squares += _square_sum(r)
+        r_low, r_high = _span(r)
+        keys[0], keys[1] = min(keys[0], r_low), max(keys[1], r_high)
         if r_low < low_key or r_high > high_key:
             clipped += _count_outside(r, low, high)
-    found = _of_keys(keys)
-    sums = (error_sum, error_squares, reference_squares, edge_squares)
-    return (*sums, found[0], found[1], found[2], found[3], found[4], saturated, clipped)
+        if first.size:
+            q = first[start : start + _BLOCK]
+            _dequantize(q, scale, zero_point, e)
+            _add(sums, largest, 0, r, e, difference)
+            saturated[0] += _widen(spans, 0, q, lowest, highest)
+        if second.size:
+            q = second[start : start + _BLOCK]
+            _dequantize(q, scale, zero_point, e)
+            _add(sums, largest, 1, r, e, difference)
+            saturated[1] += _widen(spans, 1, q, lowest, highest)
+        if single.size:
+            s = single[start : start + _BLOCK]
+            _add(sums, largest, 2, r, s, difference)
+            s_low, s_high = _span(s)
+            keys[2], keys[3] = min(keys[2], s_low), max(keys[3], s_high)
+    extremes = np.empty(4, np.float32)
+    _dequantize(spans.ravel(), scale, zero_point, extremes)
+    ends, most = _of_keys(keys), largest.view(np.float32)
+    return (
+        (squares, ends[0], ends[1], clipped),
+        (sums[0, 0], sums[0, 1], sums[0, 2], most[0], extremes[0], extremes[1], saturated[0]),
+        (sums[1, 0], sums[1, 1], sums[1, 2], most[1], extremes[2], extremes[3], saturated[1]),
+        (sums[2, 0], sums[2, 1], sums[2, 2], most[2], ends[2], ends[3], 0),
+    )
 
 
 # The steps of `Quantization.dequantize`, so that equal values stay equal to the last bit.
@@ -142,19 +179,51 @@ def _dequantize(stored, scale, zero_point, real):  # type: ignore[no-untyped-def
         real[i] = (np.float32(stored[i]) - zero_point) * scale
 
 
+@numba.njit(nogil=True)
+def _add(sums, largest, run, reference, edge, error):  # type: ignore[no-untyped-def]
+    error_sum, error_squares, edge_squares = _sums(reference, edge, error)
+    sums[run, 0] += error_sum
+    sums[run, 1] += error_squares
+    sums[run, 2] += edge_squares
+    largest[run] = max(largest[run], _largest(error))
+
+
+@numba.njit(nogil=True)
+def _widen(spans, run, stored, lowest, highest):  # type: ignore[no-untyped-def]
+    low, high = _stored_span(stored)
+    spans[run, 0], spans[run, 1] = min(spans[run, 0], low), max(spans[run, 1], high)
+    return _count_equal(stored, lowest, highest) if low == lowest or high == highest else np.int16(0)
+
+
 # Terms may be added in any order, several at a time.
 @numba.njit(nogil=True, fastmath={"reassoc", "contract"})
 def _sums(reference, edge, error):  # type: ignore[no-untyped-def]
-    error_sum = error_squares = reference_squares = edge_squares = np.float64(0)
+    error_sum = error_squares = edge_squares = np.float64(0)
     for i in range(reference.size):
-        r, e = np.float64(reference[i]), np.float64(edge[i])
-        difference = e - r
+        e = np.float64(edge[i])
+        difference = e - np.float64(reference[i])
         error_sum += difference
         error_squares += difference * difference
-        reference_squares += r * r
         edge_squares += e * e
         error[i] = np.float32(difference)
-    return error_sum, error_squares, reference_squares, edge_squares
+    return error_sum, error_squares, edge_squares
+
+
+@numba.njit(nogil=True, fastmath={"reassoc", "contract"})
+def _square_sum(values):  # type: ignore[no-untyped-def]
+    total = np.float64(0)
+    for i in range(values.size):
+        total += np.float64(values[i]) * np.float64(values[i])
+    return total
+
+
+@numba.njit(nogil=True)
+def _stored_span(stored):  # type: ignore[no-untyped-def]
+    low = high = stored[0]
+    for i in range(stored.size):
+        low = stored[i] if stored[i] < low else low
+        high = stored[i] if stored[i] > high else high
+    return low, high
 
 
 # Extremes of floats are found as those of integer keys in the same order: only there does LLVM compare several at once.
@@ -185,9 +254,8 @@ def _largest(values):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True)
-def _keys(values):  # type: ignore[no-untyped-def]
-    bits = values.view(np.int32)
-    return _key(bits[0]), _key(bits[1]), _key(bits[2]), _key(bits[3])
+def _key_of(value):  # type: ignore[no-untyped-def]
+    return _key(np.array([value], np.float32).view(np.int32)[0])
 
 
 @numba.njit(nogil=True)
@@ -215,10 +283,23 @@ def _count_outside(values, low, high):  # type: ignore[no-untyped-def]
 
 
 def _keep_constant(rows, expected, same):  # type: ignore[no-untyped-def]
-    for row in range(rows.shape[0]):
-        _keep_equal(rows[row], expected, same)
-        if row % 32 == 0 and not same.any():
-            return
+    channels = rows.shape[1]
+    values = rows.reshape(-1)
+    # Many short rows are compared as one long one, which keeps the processor's lanes busy.
+    copies = max(1, _TILE // channels)
+    width = copies * channels
+    wanted, kept = np.empty(width, expected.dtype), np.empty(width, same.dtype)
+    for start in range(0, width, channels):
+        wanted[start : start + channels], kept[start : start + channels] = expected, same
+    whole = values.size // width * width
+    for start in range(0, whole, width):
+        _keep_equal(values[start : start + width], wanted, kept)
+        if not kept.any():
+            break
+    for start in range(0, width, channels):
+        same &= kept[start : start + channels]
+    for start in range(whole, values.size, channels):
+        _keep_equal(values[start : start + channels], expected, same)
 
 
 @numba.njit(nogil=True)

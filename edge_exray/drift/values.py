@@ -53,6 +53,10 @@ class Values:
         else:
             self.is_single = False
 
+    def is_like(self, other: "Values") -> bool:
+        """True when the same stored value has the same meaning in both, for values that are quantised and single."""
+        return self.stored.dtype == other.stored.dtype and self.affine == other.affine
+
     def real(self) -> np.ndarray:
         """Returns all real values as float64 in one dimension."""
         real = self.spec.real(self.stored) if self.spec else self.stored

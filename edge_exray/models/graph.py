@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge_exray import errors
+from edge_exray.models import flatbuffer
 from edge_exray.models.tensors import Quantization, TensorSpec
 
 # TensorType of the TFLite schema -> NumPy dtype. 4-bit integers are stored two in a byte and read as int8. A type that
@@ -154,14 +155,12 @@ def read_graph(content: bytes) -> Graph:
     """Parses the graphs of a .tflite.
 
     Args:
-        content: A flatbuffer that LiteRT's interpreter has accepted; a damaged one gives undefined results.
+        content: See `flatbuffer.unpack`.
 
     Returns:
         Subgraph 0, which the interpreter runs; it knows the others.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = flatbuffer.unpack(content)
     others = {i: _graph(content, model, i) for i in range(1, len(model.subgraphs))}
     return dataclasses.replace(_graph(content, model, 0), subgraphs=others)
 
@@ -170,7 +169,7 @@ def custom_ops(content: bytes) -> list[str]:
     """Returns the names of the ops of a .tflite that are not of TFLite's own set.
 
     Args:
-        content: See `read_graph`.
+        content: See `flatbuffer.unpack`.
     """
     from ai_edge_litert import schema_py_generated as schema
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_exray.models import flatbuffer
 from edge_exray.models.graph import Graph, Op
 from edge_exray.models.tensors import TensorSpec
 
@@ -72,7 +73,7 @@ def obstacle(content: bytes, graph: Graph) -> str | None:
     """Returns why the ops of a model cannot be set apart; None when they can."""
     if any(op.name in _RESOURCE_OPS for op in graph.ops):
         return "the model keeps state in resources"
-    if any(getattr(buffer, "offset", 0) > 1 for buffer in _unpack(content).buffers):
+    if flatbuffer.keeps_data_outside(flatbuffer.unpack(content)):
         return "the weights of the model lie outside its flatbuffer"
     return None
 
@@ -96,7 +97,7 @@ def graft(
         twins: Tensor index in the edge model to that in the float edge model. Every input of the edge model that an
             op reads has a twin.
     """
-    model, edge = _unpack(float_content), _unpack(edge_content)
+    model, edge = flatbuffer.unpack(float_content), flatbuffer.unpack(edge_content)
     main, guest = model.subgraphs[0], edge.subgraphs[0]
     codes, buffers, subgraphs = len(model.operatorCodes), len(model.buffers), len(model.subgraphs)
     offset = len(main.tensors)
@@ -115,7 +116,7 @@ def graft(
     quantizers = []
     for t in dict.fromkeys(t for op in live(edge_graph) for t in edge_graph.activations(op) if t in twins):
         source, spec = float_graph.tensors[twins[t]].spec, edge_graph.tensors[t].spec
-        if spec.shape != source.shape:
+        if not _has_one_shape(spec, source):
             continue
         if spec.quantization is None and spec.dtype == source.dtype:
             readers[t] = twins[t]
@@ -128,7 +129,7 @@ def graft(
         operator.intermediates = _shifted(operator.intermediates, offset)
     main.operators += quantizers + guest.operators
     _let_out(model, float_graph, (t + offset for op in live(edge_graph) for t in op.outputs if t >= 0))
-    return Grafted(_pack(model, len(float_content) + len(edge_content)), offset, frozenset(readers))
+    return Grafted(flatbuffer.pack(model, len(float_content) + len(edge_content)), offset, frozenset(readers))
 
 
 def round_inputs(
@@ -142,7 +143,7 @@ def round_inputs(
     Args:
         float_content, float_graph, edge_content, edge_graph, twins: See `graft`.
     """
-    model, guest = _unpack(float_content), _unpack(edge_content).subgraphs[0]
+    model, guest = flatbuffer.unpack(float_content), flatbuffer.unpack(edge_content).subgraphs[0]
     main = model.subgraphs[0]
     rounded: dict[int, int] = {}
     outputs: dict[int, int] = {}
@@ -154,7 +155,7 @@ def round_inputs(
         replaced = {}
         for t in edge_graph.activations(op):
             source, spec = float_graph.tensors[twins.get(t, -1)].spec, edge_graph.tensors[t].spec
-            if t not in twins or spec.shape != source.shape or not _is_quantizable(spec, source):
+            if t not in twins or not _has_one_shape(spec, source) or not _is_quantizable(spec, source):
                 continue
             if t not in rounded:
                 stored = _append(main, guest.tensors[t])
@@ -181,7 +182,7 @@ def round_inputs(
             outputs[op.index] = written[twin.outputs.index(twins[op.outputs[0]])]
     main.operators += added
     _let_out(model, float_graph, outputs.values())
-    return Rounded(_pack(model, len(float_content)), outputs)
+    return Rounded(flatbuffer.pack(model, len(float_content)), outputs)
 
 
 def isolate(content: bytes, graph: Graph, ops: Collection[int]) -> Isolated:
@@ -192,7 +193,7 @@ def isolate(content: bytes, graph: Graph, ops: Collection[int]) -> Isolated:
         graph: Its static graph.
         ops: Indices of the ops to keep.
     """
-    model = _unpack(content)
+    model = flatbuffer.unpack(content)
     subgraph = model.subgraphs[0]
     kept = [op for op in live(graph) if op.index in ops]
     variables = {t for t, tensor in enumerate(subgraph.tensors) if tensor.isVariable}
@@ -210,7 +211,12 @@ def isolate(content: bytes, graph: Graph, ops: Collection[int]) -> Isolated:
     subgraph.outputs = np.array([t for op in kept for t in op.outputs if t >= 0], np.int32)
     # They name inputs and outputs that are there no more.
     model.signatureDefs = []
-    return Isolated(_pack(model, len(content)), inputs, tuple(sorted(kept_indices)))
+    return Isolated(flatbuffer.pack(model, len(content)), inputs, tuple(sorted(kept_indices)))
+
+
+def _has_one_shape(one: TensorSpec, other: TensorSpec) -> bool:
+    """True for equal shapes, and for open dimensions beside fixed ones: often only one model has a fixed batch."""
+    return one.fits(other.shape) or other.fits(one.shape)
 
 
 def _is_quantizable(spec: TensorSpec, source: TensorSpec) -> bool:
@@ -269,10 +275,8 @@ def _shifted(indices: Any, offset: int) -> Any:
 
 def _shift_subgraphs(operator: Any, offset: int) -> None:
     """Lets control flow find its bodies at their new place."""
-    for options in (operator.builtinOptions, operator.builtinOptions2):
-        for name, value in vars(options).items() if options is not None else ():
-            if name.lower().endswith("subgraphindex") and value > 0:
-                setattr(options, name, value + offset)
+    for options, name, value in list(flatbuffer.subgraph_options(operator)):
+        setattr(options, name, value + offset)
 
 
 def _let_out(model: Any, graph: Graph, tensors: Iterable[int]) -> None:
@@ -318,17 +322,3 @@ def _convert(model: Any, name: str, source: int, target: int) -> Any:
     operator.opcodeIndex = codes.index(builtin)
     operator.inputs, operator.outputs = np.array([source], np.int32), np.array([target], np.int32)
     return operator
-
-
-def _unpack(content: bytes) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-
-
-def _pack(model: Any, size: int) -> bytes:
-    import flatbuffers
-
-    builder = flatbuffers.Builder(size)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())

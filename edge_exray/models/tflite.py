@@ -12,8 +12,8 @@ import numpy as np
 from ai_edge_litert import interpreter as litert
 
 from edge_exray import errors
+from edge_exray.models import flatbuffer, locations
 from edge_exray.models import graph as graphs
-from edge_exray.models import locations
 from edge_exray.models.messages import first_line
 from edge_exray.models.tensors import Quantization, TensorSpec
 
@@ -45,7 +45,8 @@ class EdgeModel:
 
     Attributes:
         path: Where the model came from.
-        content: The bytes of the file.
+        content: The bytes of the model; of a signature that a later graph of the file computes, with that graph first.
+        bytes: Size of the file.
         inputs, outputs: Signature name to description of the tensor.
         stored_inputs: Input name to its name in the file; another one after `rename`.
         interpreter: The LiteRT interpreter.
@@ -65,20 +66,26 @@ class EdgeModel:
         if kernels not in KERNELS:
             raise errors.ModelError(f"unknown kernels {kernels!r}: choose from {', '.join(KERNELS)}")
         self.path = "<bytes>" if isinstance(model, bytes) else os.fspath(model)
-        self.content = model if isinstance(model, bytes) else _read(self.path)
-        locations.check_identifier(self.content, self.path)
+        self._file = model if isinstance(model, bytes) else _read(self.path)
+        self.bytes = len(self._file)
+        locations.check_identifier(self._file, self.path)
         self._preserves = preserve_tensors
+        load = functools.partial(
+            litert.Interpreter,
+            experimental_op_resolver_type=KERNELS[kernels],
+            experimental_preserve_all_tensors=preserve_tensors,
+            experimental_delegates=list(delegates) or None,
+            num_threads=num_threads,
+        )
         try:
             with warnings.catch_warnings():
                 # LiteRT warns that preserving tensors is meant for debugging: that is what it is used for here.
                 warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors", category=UserWarning)
-                self.interpreter = litert.Interpreter(
-                    model_content=self.content,
-                    experimental_op_resolver_type=KERNELS[kernels],
-                    experimental_preserve_all_tensors=preserve_tensors,
-                    experimental_delegates=list(delegates) or None,
-                    num_threads=num_threads,
-                )
+                self.interpreter = load(model_content=self._file)
+                # Read only now that LiteRT has found the file sound.
+                self.content = flatbuffer.lead_with(self._file, signature) if signature else self._file
+                if self.content is not self._file:
+                    self.interpreter = load(model_content=self.content)
             if not allow_tensorflow_ops:
                 self._refuse_tensorflow_ops()
             self.interpreter.allocate_tensors()
@@ -91,13 +98,13 @@ class EdgeModel:
 
     @functools.cached_property
     def graph(self) -> graphs.Graph:
-        """The static graph of subgraph 0."""
+        """The static graph of `content`."""
         return graphs.read_graph(self.content)
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the file, in hexadecimal."""
-        return hashlib.sha256(self.content).hexdigest()
+        return hashlib.sha256(self._file).hexdigest()
 
     def input_tensors(self) -> dict[str, int]:
         """Returns input name to tensor index."""
@@ -191,11 +198,6 @@ class EdgeModel:
             signature = None  # the converter may rename the only one
         if signature is None and len(signatures) > 1:
             raise errors.ModelError(f"{self.path} has several signatures, {sorted(signatures)}: name one")
-        if len(signatures) > 1 and signature not in self.graph.signatures:
-            raise errors.ModelError(
-                f"signature {signature!r} of {self.path} is not computed by its first graph, the only one that can be "
-                "looked inside: convert it into a file of its own"
-            )
         if signatures:
             chosen = signatures[signature or next(iter(signatures))]
             return dict(chosen["inputs"]), dict(chosen["outputs"])

@@ -146,7 +146,7 @@ def profile_model(
     return ModelProfile(
         role=role,
         path=plain.path,
-        bytes=len(plain.content),
+        bytes=plain.bytes,
         kernels=kernels,
         num_threads=num_threads,
         profiler="hook",

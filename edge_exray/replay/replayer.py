@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edge_exray import errors
+from edge_exray.drift.comparison import compare_each
 from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.drift.values import Values
 from edge_exray.frames.functions import Frame, Inputs
@@ -205,16 +206,20 @@ class Replayer:
                 continue
             # Views of the models' memory: LiteRT refuses to run again while one is alive, so none may outlive this.
             float_values = Values(float_edge.tensor(layer.float_tensor))
-            item = str(layer.index)
+            runs: dict[tuple[str, str], Values] = {}
             if self.is_quantized:
-                edge_values = Values(self.edge.tensor(layer.tensor), layer.spec)
-                statistics.compare("quantization", slices, "layer", item, float_values, edge_values)
+                runs["quantization", "layer"] = Values(self.edge.tensor(layer.tensor), layer.spec)
             if self._own and layer.index in self._own.tensors:
-                own_values = Values(float_edge.tensor(self._own.tensors[layer.index]), layer.spec)
-                statistics.compare("quantization", slices, "own", item, float_values, own_values)
+                runs["quantization", "own"] = Values(float_edge.tensor(self._own.tensors[layer.index]), layer.spec)
             if layer.cloud_tensor:
-                cloud = Values(cloud_values[layer.cloud_tensor])
-                statistics.compare("conversion", slices, "layer", item, cloud, float_values)
+                runs["conversion", "layer"] = Values(cloud_values[layer.cloud_tensor])
+            # All at once, so that the float values are read once.
+            compared = compare_each(float_values, list(runs.values()))
+            for ((leg, kind), values), comparison in zip(runs.items(), compared, strict=True):
+                pair = (float_values, values, comparison)
+                if leg == "conversion":
+                    pair = (values, float_values, comparison.mirrored())
+                statistics.add(leg, slices, kind, str(layer.index), *pair)
 
     def _compare_inputs(self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame) -> None:
         fed = {name: spec.fed(frame.edge[name]) for name, spec in self.edge.inputs.items()}
@@ -255,7 +260,7 @@ def describe_models(paths: ModelPaths, replayer: Replayer) -> dict[str, Any]:
 
 
 def _describe_edge(model: EdgeModel) -> dict[str, Any]:
-    return {"path": model.path, "fingerprint": model.fingerprint, "bytes": len(model.content)}
+    return {"path": model.path, "fingerprint": model.fingerprint, "bytes": model.bytes}
 
 
 def _representable(spec: TensorSpec) -> tuple[float, float] | None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edge_exray.drift.channels import ChannelStatistics
-from edge_exray.drift.comparison import compare
+from edge_exray.drift.comparison import Comparison, compare
 from edge_exray.drift.constants import ConstantChannels
 from edge_exray.drift.quantiles import QuantileSketch
 from edge_exray.drift.statistics import DriftStatistics
@@ -64,7 +64,19 @@ class ReplayStatistics:
             reference: Values of the reference run.
             edge: Values of the edge run.
         """
-        compared = compare(reference, edge)
+        self.add(leg, slices, kind, item, reference, edge, compare(reference, edge))
+
+    def add(
+        self,
+        leg: str,
+        slices: Sequence[str],
+        kind: str,
+        item: str,
+        reference: Values,
+        edge: Values,
+        compared: Comparison,
+    ) -> None:
+        """Adds a tensor of one frame that was compared already to the statistics of each slice; see `compare`."""
         for part in slices:
             statistic = self.at(Key(leg, part, kind, item))
             statistic.add(compared)

@@ -31,6 +31,8 @@ from edge_exray.replay.sampling import sample
 from edge_exray.replay.tally import TallyOptions
 from edge_exray.version import __version__
 
+pytestmark = pytest.mark.pipeline
+
 BGR = """
 def edge_inputs_fn(example):
     return {"image": example["image"].reshape(16, 16, 3)[..., ::-1]}

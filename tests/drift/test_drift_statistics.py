@@ -178,6 +178,42 @@ def test_the_compiled_pass_finds_what_numpy_finds(dtype, request):
         assert min(fast.saturated, fast.clipped) > 0
 
 
+def quantized(real: np.ndarray, scale: float, dtype=np.int8) -> Values:
+    spec = TensorSpec("x", real.shape, np.dtype(dtype), Quantization((scale,), (3,)))
+    return Values(spec.quantization.quantize(real, spec.dtype), spec)
+
+
+def test_several_runs_are_compared_as_each_alone():
+    rng = np.random.default_rng(6)
+    reference = rng.normal(0, 2, (70, 61)).astype(np.float32)
+    noisy = reference + rng.normal(0, 0.1, reference.shape).astype(np.float32)
+    broken = noisy.copy()
+    broken[3, 4] = np.nan
+    edges = [
+        quantized(noisy, 0.02),
+        Values(noisy),
+        quantized(reference, 0.02),
+        quantized(noisy, 0.1),
+        Values(broken),
+        quantized(noisy, 0.02, np.int16),
+        Values(noisy.astype(np.float64)),
+        quantized(noisy, 0.02),
+    ]
+    together = comparison.compare_each(Values(reference), edges)
+    assert together == [comparison.compare(Values(reference), edge) for edge in edges]
+    assert [found.saturated > 0 for found in together] == [True, False, True, False, False, False, False, True]
+    assert [found.edge_nonfinite for found in together] == [0, 0, 0, 0, 1, 0, 0, 0]
+
+
+def test_the_mirrored_comparison_is_that_of_the_exchanged_sides():
+    rng = np.random.default_rng(7)
+    one, other = rng.integers(-50, 50, (2, 3000)).astype(np.float32)  # whose sums are exact in any order
+    other[5] = np.inf
+    for left, right in ((one, one * 2), (one, other)):
+        found = comparison.compare(Values(left), Values(right)).mirrored()
+        assert found == comparison.compare(Values(right), Values(left))
+
+
 def test_sums_keep_the_digits_that_float32_loses():
     reference = np.zeros((1 << 11, 1 << 12), np.float32)
     edge = np.full(reference.shape, 0.1, np.float32)

@@ -120,19 +120,8 @@ def two_signatures_net(tmp_path_factory) -> dict[str, str]:
     """Signatures `double` and `triple`, "x" float32 [None, 2] to "y": "cloud" and "none" to path, both with both."""
     import tensorflow as tf
 
-    class TwoSignaturesNet(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
-        def double(self, x):
-            return {"y": x * 2}
-
-        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
-        def triple(self, x):
-            return {"y": x * 3 + 1}
-
-    net = TwoSignaturesNet()
     folder = tmp_path_factory.mktemp("two_signatures_net")
-    cloud = str(folder / "cloud")
-    tf.saved_model.save(net, cloud, signatures={"double": net.double, "triple": net.triple})
+    cloud = models_zoo.save_two_signatures_net(folder / "cloud")
     path = folder / "none.tflite"
     path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(cloud).convert())
     return {"cloud": cloud, "none": str(path)}

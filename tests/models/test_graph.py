@@ -64,10 +64,6 @@ def test_unpacking_of_float16_weights_is_no_part_of_the_computation(edge_models)
     assert list(graph.outputs) == chain[-1:]
 
 
-def test_only_signatures_of_the_first_subgraph_are_listed(two_signatures_net):
-    assert EdgeModel(two_signatures_net["none"], signature="double").graph.signatures == ("double",)
-
-
 def test_options_and_fused_activations_are_those_of_the_network(edge_models):
     convolution, depthwise, *_, mean, dense, softmax = EdgeModel(edge_models["none"]).graph.ops
     assert convolution.activation == depthwise.activation == "RELU6"

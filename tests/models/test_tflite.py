@@ -1,3 +1,4 @@
+import hashlib
 import pathlib
 
 import numpy as np
@@ -145,16 +146,21 @@ def test_kernel_that_fails_is_one_sentence(two_input_net, two_input_feeds):
 
 @pytest.mark.parametrize(
     ("signature", "words"),
-    [(None, r"several signatures, \['double', 'triple'\]"), ("half", "no signature 'half'"), ("triple", "first graph")],
+    [(None, r"several signatures, \['double', 'triple'\]"), ("half", "no signature 'half'")],
 )
-def test_signature_that_cannot_be_looked_inside_is_refused(signature, words, two_signatures_net):
+def test_signature_that_is_not_one_of_several_is_refused(signature, words, two_signatures_net):
     with pytest.raises(errors.ModelError, match=words):
         EdgeModel(two_signatures_net["none"], signature=signature)
 
 
-def test_one_of_several_signatures_runs(two_signatures_net):
-    model = EdgeModel(two_signatures_net["none"], signature="double")
-    assert model.infer({"x": np.array([[1, 2]], np.float32)})["y"].tolist() == [[2, 4]]
+@pytest.mark.parametrize(("signature", "answer"), [("double", [2, 4]), ("triple", [4, 7])])
+def test_each_of_several_signatures_runs_and_shows_its_layers(signature, answer, two_signatures_net):
+    path = pathlib.Path(two_signatures_net["none"])
+    model = EdgeModel(path, signature=signature, preserve_tensors=True)
+    assert model.infer({"x": np.array([[1, 2]], np.float32)})["y"].tolist() == [answer]
+    assert [model.tensor(op.outputs[0]).tolist() for op in model.graph.ops][-1] == [answer]
+    assert model.graph.signatures == (signature,)
+    assert (model.bytes, model.fingerprint) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def test_model_without_signatures_goes_by_tensor_names(two_signatures_net):

@@ -10,6 +10,8 @@ from ml_metadata.proto import metadata_store_pb2
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.pipelines import run_record, tiles
 
+pytestmark = pytest.mark.pipeline
+
 # Enough for a model that the thresholds fit, in a fraction of the demo's time.
 TRAIN_STEPS = 120
 TILES_PER_CLASS = 60

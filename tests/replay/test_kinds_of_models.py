@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from edge_exray import errors
+from edge_exray.conversion.converter import convert
 from edge_exray.diagnosis.evidence import gather
 from edge_exray.diagnosis.report import Report
 from edge_exray.diagnosis.spec import ValidationSpec
@@ -190,3 +191,19 @@ def test_weights_of_4_bits_are_compared_and_nobody_accused(tmp_path):
     # 8 bits would make both figures a tenth of that.
     assert results["quantization_drift"]["worst_nrmse"] > 0.03
     assert results["own_error"]["worst_ratio"] < 3
+
+
+@pytest.mark.parametrize("signature", ["double", "triple"])
+def test_each_signature_of_a_file_with_several_is_replayed(signature, tmp_path):
+    import tensorflow as tf
+
+    cloud = models_zoo.save_two_signatures_net(tmp_path / "cloud")
+    edge = tmp_path / "both.tflite"
+    edge.write_bytes(tf.lite.TFLiteConverter.from_saved_model(cloud).convert())
+    convert(cloud, tmp_path / "one.tflite", quantization="none", signature=signature)
+    paths = ModelPaths(cloud, str(tmp_path / "one.tflite"), str(edge), signature)
+    result = replay(paths, [{"x": frame["x"][:2]} for frame in VECTORS], tmp_path / "out")
+    report = diagnose(gather(result, ValidationSpec(min_frames=1)))
+    assert report, report.summary
+    assert result.summary["own_error"]["obstacle"] is None
+    assert result.alignment.summary()["coverage"] == 1

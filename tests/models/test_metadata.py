@@ -1,6 +1,5 @@
 import pathlib
 
-import flatbuffers
 import models_zoo
 import numpy as np
 import pytest
@@ -8,6 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 import edge_exray
 from edge_exray import InputContract, errors
+from edge_exray.models import flatbuffer
 from edge_exray.models.metadata import attach, detach, read_contract
 from edge_exray.models.tflite import EdgeModel
 
@@ -17,17 +17,15 @@ CONTRACT = InputContract.from_dict(
 
 
 def metadata(content: bytes) -> dict[str, bytes]:
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = flatbuffer.unpack(content)
     return {entry.name.decode(): bytes(model.buffers[entry.buffer].data) for entry in model.metadata}
 
 
 def repacked(content: bytes, change=lambda model: None) -> bytes:
     """What a tool does that unpacks a flatbuffer and packs it again."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = flatbuffer.unpack(content)
     change(model)
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return flatbuffer.pack(model, len(content))
 
 
 @pytest.mark.parametrize("mode", ["none", "float16", "dynamic_range", "int8", "int8_float_io", "int16x8"])

@@ -1,0 +1,62 @@
+"""The layers that users name to keep them in float."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_exray import errors
+from edge_exray.models.graph import Graph, Op
+from edge_exray.specs import did_you_mean
+
+
+def find(graph: Graph, patterns: Sequence[str]) -> list[Op]:
+    """Returns the ops that compute on floats and that any of the patterns names.
+
+    A layer has the name of its output in the float edge model. A fused one has the names of all nodes that it computes,
+    joined by `;`, and goes by each of them as well.
+
+    Args:
+        graph: Of the float edge model; layers inside of loops and branches have no names to keep them by.
+        patterns: Names, or regular expressions that match a whole name (`re.fullmatch`): what matched anywhere would
+            take `block_12` for `block_1`.
+
+    Raises:
+        SpecError: A pattern names no layer, or is no regular expression.
+    """
+    names = {op.index: op_names(graph, op) for op in graph.ops if _computes_floats(graph, op)}
+    found: set[int] = set()
+    for pattern in patterns:
+        matching = {index for index, own in names.items() if pattern in own} or _match(pattern, names)
+        if not matching:
+            near = did_you_mean(pattern, [name for own in names.values() for name in own])
+            raise errors.SpecError(
+                f"keep_float_layers: no layer has the name {pattern!r}, or one that it matches as a whole{near} "
+                f"Write 'block_1/.*' for all that begins with block_1/; the first layers are {_first(names)}"
+            )
+        found |= matching
+    return [graph.ops[index] for index in sorted(found)]
+
+
+def op_names(graph: Graph, op: Op) -> list[str]:
+    """Returns the name of each output of an op, followed by its parts when it is one of a fused op."""
+    names = [graph.tensors[t].spec.name for t in op.outputs]
+    return list(dict.fromkeys([*names, *(part for name in names for part in name.split(";"))]))
+
+
+def _match(pattern: str, names: dict[int, list[str]]) -> set[int]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as e:
+        raise errors.SpecError(f"keep_float_layers: {pattern!r} is no layer, and no regular expression: {e}") from e
+    return {index for index, own in names.items() if any(expression.fullmatch(name) for name in own)}
+
+
+def _computes_floats(graph: Graph, op: Op) -> bool:
+    if graph.is_folded(op):
+        return False
+    return any(graph.tensors[t].spec.dtype == np.float32 for t in (*graph.activations(op), *op.outputs))
+
+
+def _first(names: dict[int, list[str]]) -> str:
+    return ", ".join(own[-1] for own in list(names.values())[:3])

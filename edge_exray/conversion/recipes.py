@@ -6,7 +6,6 @@ it is, and whose configuration there are kernels for. An op without any stays as
 """
 
 import inspect
-import itertools
 import json
 import os
 import re
@@ -26,8 +25,8 @@ Recipe = list[dict[str, Any]]
 _ALL = ".*"
 _LEAVE = "no_quantize"
 
-# The calibrator makes a list of its frames, which would hold all of them in memory together.
-_CHUNK = 16
+# Algorithms that gather more than ranges, with updates of their own.
+_GATHERING = {"GPTQ", "OSCAR"}
 
 
 def require() -> None:
@@ -128,13 +127,8 @@ def quantize(float_edge: bytes, recipe: Recipe, frames: Iterable[Mapping[str, np
     from ai_edge_quantizer import Quantizer
 
     quantizer = Quantizer(float_edge, recipe)
-    statistics = None
     try:
-        if quantizer.need_calibration:
-            remaining = iter(frames)
-            while chunk := list(itertools.islice(remaining, _CHUNK)):
-                # One thread: the sums of several come in any order.
-                statistics = quantizer.calibrate({None: chunk}, statistics, num_threads=1)
+        statistics = _calibrate(float_edge, recipe, frames) if quantizer.need_calibration else None
         made = quantizer.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
     except ValueError as e:
         reason = first_line(e).rstrip(".")
@@ -143,6 +137,24 @@ def quantize(float_edge: bytes, recipe: Recipe, frames: Iterable[Mapping[str, np
             "keep_float_layers"
         ) from e
     return bytes(made.quantized_model)
+
+
+def _calibrate(float_edge: bytes, recipe: Recipe, frames: Iterable[Mapping[str, np.ndarray]]) -> Any:
+    """Measures the tensors as `Quantizer.calibrate` does, but takes the whole range of all frames.
+
+    That takes a moving average of the extremes of each frame, which clips what only some frames have, such as one class
+    of four.
+    """
+    from ai_edge_quantizer.calibrator import Calibrator
+    from ai_edge_quantizer.utils.qsv_utils import min_max_update
+
+    gathers = any(entry["algorithm_key"] in _GATHERING for entry in recipe)
+    # One thread: the sums of several come in any order.
+    calibrator = Calibrator(float_edge, num_threads=1, **({} if gathers else {"qsv_update_func": min_max_update}))
+    for frame in frames:
+        # One by one: it would make a list of them.
+        calibrator.calibrate({None: [frame]}, _manager(recipe))
+    return calibrator.get_model_qsvs()
 
 
 def check(edge: Graph, twins: Mapping[int, int], float_edge: Graph, recipe: Recipe) -> None:

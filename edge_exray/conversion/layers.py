@@ -7,24 +7,26 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.models.graph import Graph, Op
+from edge_exray.models.tflite import EdgeModel
 from edge_exray.specs import did_you_mean
 
 
-def find(graph: Graph, patterns: Sequence[str]) -> list[Op]:
+def find(float_edge: EdgeModel, patterns: Sequence[str]) -> list[Op]:
     """Returns the ops that compute on floats and that any of the patterns names.
 
-    A layer has the name of its output in the float edge model. A fused one has the names of all nodes that it computes,
-    joined by `;`, and goes by each of them as well.
+    A layer has the name of its output tensor in the float edge model. A fused one has the names of all nodes that it
+    computes, joined by `;`, and goes by each of them, one that computes an output of the model also by its name.
 
     Args:
-        graph: Of the float edge model; layers inside of loops and branches have no names to keep them by.
+        float_edge: The float edge model; layers inside of its loops and branches are not found.
         patterns: Names, or regular expressions that match a whole name (`re.fullmatch`): what matched anywhere would
             take `block_12` for `block_1`.
 
     Raises:
         SpecError: A pattern names no layer, or is no regular expression.
     """
-    names = {op.index: op_names(graph, op) for op in graph.ops if _computes_floats(graph, op)}
+    graph = float_edge.graph
+    names = {op.index: _names(float_edge, op) for op in graph.ops if _computes_floats(graph, op)}
     found: set[int] = set()
     for pattern in patterns:
         matching = {index for index, own in names.items() if pattern in own} or _match(pattern, names)
@@ -38,10 +40,10 @@ def find(graph: Graph, patterns: Sequence[str]) -> list[Op]:
     return [graph.ops[index] for index in sorted(found)]
 
 
-def op_names(graph: Graph, op: Op) -> list[str]:
-    """Returns the name of each output of an op, followed by its parts when it is one of a fused op."""
-    names = [graph.tensors[t].spec.name for t in op.outputs]
-    return list(dict.fromkeys([*names, *(part for name in names for part in name.split(";"))]))
+def _names(edge: EdgeModel, op: Op) -> list[str]:
+    tensors = [edge.graph.tensors[t].spec.name for t in op.outputs]
+    outputs = [name for name, t in edge.output_tensors().items() if t in op.outputs]
+    return [*tensors, *outputs, *(part for name in tensors for part in name.split(";") if part)]
 
 
 def _match(pattern: str, names: dict[int, list[str]]) -> set[int]:

@@ -159,7 +159,7 @@ class _Source:
         if not mode.quantized:
             return _Made(self.float_content)
         patterns = self.request["keep_float_layers"]
-        kept = layers.find(self.float_model.graph, patterns) if patterns else []
+        kept = layers.find(self.float_model, patterns) if patterns else []
         if mode.name != modes.RECIPE and self.request["quantizer"] == modes.TENSORFLOW:
             return _Made(self._convert(mode, kept), kept)
         graph = self.float_model.graph

@@ -17,6 +17,9 @@ def find(float_edge: EdgeModel, patterns: Sequence[str]) -> list[Op]:
     A layer has the name of its output tensor in the float edge model. A fused one has the names of all nodes that it
     computes, joined by `;`, and goes by each of them, one that computes an output of the model also by its name.
 
+    TensorFlow's converter appends digits to names that it has more than one of, and not every version to the same. A
+    pattern that no name matches is compared with the names without them.
+
     Args:
         float_edge: The float edge model; layers inside of its loops and branches are not found.
         patterns: Names, or regular expressions that match a whole name (`re.fullmatch`): what matched anywhere would
@@ -29,7 +32,7 @@ def find(float_edge: EdgeModel, patterns: Sequence[str]) -> list[Op]:
     names = {op.index: _names(float_edge, op) for op in graph.ops if _computes_floats(graph, op)}
     found: set[int] = set()
     for pattern in patterns:
-        matching = {index for index, own in names.items() if pattern in own} or _match(pattern, names)
+        matching = _match(pattern, names) or _match(pattern, {i: [_bare(n) for n in own] for i, own in names.items()})
         if not matching:
             near = did_you_mean(pattern, [name for own in names.values() for name in own])
             raise errors.SpecError(
@@ -46,7 +49,14 @@ def _names(edge: EdgeModel, op: Op) -> list[str]:
     return [*tensors, *outputs, *(part for name in tensors for part in name.split(";") if part)]
 
 
+def _bare(name: str) -> str:
+    return re.sub(r"\d{1,3}$", "", name)
+
+
 def _match(pattern: str, names: dict[int, list[str]]) -> set[int]:
+    exact = {index for index, own in names.items() if pattern in own}
+    if exact:
+        return exact
     try:
         expression = re.compile(pattern)
     except re.error as e:

@@ -15,6 +15,8 @@ def float_edge(edge_models):
     [
         (["depthwise/depthwise"], ["DEPTHWISE_CONV_2D"]),
         (["depthwise/Relu6;depthwise/FusedBatchNormV3;depthwise/depthwise"], ["DEPTHWISE_CONV_2D"]),
+        (["Softmax|depthwise/depthwise"], ["DEPTHWISE_CONV_2D"]),
+        (["conv/Conv2D", "conv/Conv2D1"], ["CONV_2D"]),
         (["(conv|pointwise)/Relu6"], ["CONV_2D", "CONV_2D"]),
         (["probabilities", "Mean"], ["MEAN", "SOFTMAX"]),
         ([".*/FusedBatchNormV3"], ["CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D"]),
@@ -27,8 +29,8 @@ def test_a_layer_goes_by_any_of_its_names(patterns, ops, float_edge):
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
-        ("depthwise/Relu", "no layer has the name 'depthwise/Relu'.*; did you mean depthwise/Relu6?"),
-        ("conv", r"no layer has the name 'conv'.*Write 'block_1/\.\*'.*the first layers are conv/Conv2D1, depthwise"),
+        ("depthwise/Rel", "no layer has the name 'depthwise/Rel'.*; did you mean depthwise/Relu6?"),
+        ("conv", r"no layer has the name 'conv'.*Write 'block_1/\.\*'.*the first layers are conv/Conv2D1?, depthwise"),
         ("conv/(", r"'conv/\(' is no layer, and no regular expression: .*unterminated"),
     ],
 )

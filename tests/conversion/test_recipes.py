@@ -18,6 +18,7 @@ from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tflite import EdgeModel
 
 DEPTHWISE = "depthwise/Relu6;depthwise/FusedBatchNormV3;depthwise/depthwise"
+CASTS = ("QUANTIZE", "DEQUANTIZE")
 INTEGER_MODES = ("int8", "int8_float_io", "int16x8")
 
 
@@ -82,14 +83,19 @@ def mixed(dense_net, tmp_path_factory):
     return _convert(dense_net, tmp_path_factory.mktemp("mixed"), ("recipe", "none"), recipe=MIXED)
 
 
+def _bare(name: str) -> str:
+    return name.rstrip("0123456789")
+
+
 def _types(conversion: converter.Conversion) -> dict[str, tuple[str, ...]]:
-    """Op to the types of its activations and weights."""
+    """Op to the types of its activations and weights; by its name without the digits that converters append."""
     graph = EdgeModel(conversion.path).graph
     found = {}
     for op in graph.ops:
         stored = [graph.stored_constant(t) for t in op.inputs[1:2]]
         tensors = [*op.inputs[:1], *(t for t in stored if t is not None), *op.outputs]
-        found[f"{op.name} {graph.tensors[op.outputs[0]].spec.name}"] = tuple(graph.tensors[t].type for t in tensors)
+        name = graph.tensors[op.outputs[0]].spec.name
+        found[f"{op.name} {name if op.name in CASTS else _bare(name)}"] = tuple(graph.tensors[t].type for t in tensors)
     return found
 
 
@@ -103,11 +109,12 @@ def test_kept_layer_is_float_and_every_other_is_integer(quantizer, mode, kept, c
 
     types = _types(conversion)
     assert types.pop(f"DEPTHWISE_CONV_2D {DEPTHWISE}") == ("FLOAT32", "FLOAT32", "FLOAT32")
-    casts = [name for name in types if name.split()[0] in ("QUANTIZE", "DEQUANTIZE")]
+    casts = [name for name in types if name.split()[0] in CASTS]
     assert len(casts) == (4 if mode == "int8_float_io" else 2)
     for name, found in types.items():
         assert name in casts or {found[0], found[-1]} == {activations}, name
-    assert (conversion.kept_layers, conversion.left_float) == ([DEPTHWISE], [])
+    assert [_bare(name) for name in conversion.kept_layers] == [DEPTHWISE]
+    assert conversion.left_float == []
 
     cloud, edge = CloudModel(conv_net, "serving_dense"), EdgeModel(conversion.path)
     images, _ = models_zoo.make_frames(40, seed=6)
@@ -144,7 +151,7 @@ def test_record_tells_what_was_kept_and_by_which_recipe(kept):
         schemas.check(document, "conversion", errors.ArtifactError)
         assert document["quantizer"] == quantizer
         assert document["keep_float_layers"] == ["depthwise/.*"]
-        assert document["kept_layers"] == [DEPTHWISE]
+        assert [_bare(name) for name in document["kept_layers"]] == [DEPTHWISE]
         assert ("ai-edge-quantizer" in document["versions"]) == (quantizer == "ai_edge_quantizer")
     none = kept["tensorflow"]["none"]
     assert (none.quantizer, none.recipe, none.keep_float_layers, none.kept_layers) == (None, None, [], [])
@@ -185,6 +192,16 @@ def test_recipe_is_what_the_weights_are_stored_by(mixed):
     ]
     assert mixed["recipe"].calibration is None
     assert mixed["recipe"].bytes < 0.4 * mixed["none"].bytes
+
+
+def test_blocks_of_another_size_break_the_promise(mixed):
+    edge, float_edge = EdgeModel(mixed["recipe"].path), EdgeModel(mixed["none"].path)
+    twins = pair_by_name(edge, float_edge)
+
+    recipes.check(edge.graph, twins, float_edge.graph, recipes.resolve(MIXED))
+    larger = recipes.resolve([_entry("up/", 4, "BLOCKWISE_64", unpack=False), MIXED[1]])
+    with pytest.raises(errors.ConversionError, match="has 32 weights in a block, the recipe asks for 64"):
+        recipes.check(edge.graph, twins, float_edge.graph, larger)
 
 
 def test_own_error_of_blocks_and_unpacked_weights_is_that_of_rounding(mixed, dense_net):
@@ -232,6 +249,17 @@ def test_ranges_span_all_frames(edge_models):
 
     low, high = EdgeModel(content).inputs["image"].quantization.range(np.dtype(np.int8))
     assert (low, high) == pytest.approx((-1, 1), abs=0.01)
+
+
+def test_output_stays_quantized_when_the_last_layer_is_kept(edge_models):
+    float_edge = EdgeModel(edge_models["none"])
+    graph = float_edge.graph
+
+    recipe = recipes.keep(recipes.for_mode(modes.find("int8")), graph, graph.ops[-1:])
+    edge = EdgeModel(recipes.quantize(float_edge.content, recipe, _frames(4)))
+
+    assert edge.outputs["probabilities"].dtype == np.int8
+    assert [op.name for op in edge.graph.ops[-3:]] == ["DEQUANTIZE", "SOFTMAX", "QUANTIZE"]
 
 
 def test_named_recipes_are_told_to_need_calibration_as_ai_edge_quantizer_says():

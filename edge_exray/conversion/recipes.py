@@ -25,6 +25,9 @@ Recipe = list[dict[str, Any]]
 _ALL = ".*"
 _LEAVE = "no_quantize"
 
+# Ops whose second input holds weights, which a bias follows from. A constant of others is stored like an activation.
+_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "EMBEDDING_LOOKUP", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+
 # Algorithms that gather more than ranges, with updates of their own.
 _GATHERING = {"GPTQ", "OSCAR"}
 
@@ -211,8 +214,7 @@ def _promises(config: Any, edge: Graph, op: Op, float_edge: Graph, twin: Op) -> 
     """Yields what a recipe says of an op: about what, what it says, and what is the case."""
     if float_edge.tensors[twin.outputs[0]].type == "FLOAT32":
         yield "activations", _type(config and config.activation_tensor_config), edge.tensors[op.outputs[0]].type
-    # Its second input holds the weights; a bias follows from them.
-    if len(twin.inputs) < 2 or (source := float_edge.stored_constant(twin.inputs[1])) is None:
+    if twin.name not in _WEIGHTED or (source := float_edge.stored_constant(twin.inputs[1])) is None:
         return
     weights = float_edge.tensors[source]
     stored = edge.stored_constant(op.inputs[1])

@@ -16,6 +16,7 @@ FAST = "numba"
 
 EXTRAS = {
     "convert": ["tensorflow>=2.16", FAST],
+    "quantizer": ["ai-edge-quantizer"],
     "report": ["jinja2", "plotly"],
     "cli": ["typer", "rich"],
     "tfx": [
@@ -45,8 +46,8 @@ EXTRAS = {
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 # uv is what installs the lock: in the lock itself, so that a sync does not remove it.
 # ruff and mypy exactly, because what one version finds clean the next does not.
-# ai-edge-quantizer is what the benchmarks measure against. tf-keras makes the LSTMs that the converter fuses.
-EXTRAS["dev"] = ["ai-edge-quantizer", "hypothesis", "mypy==2.4.1", "pytest", "ruff==0.17.3", "tf-keras", "uv"]
+# tf-keras makes the LSTMs that the converter fuses.
+EXTRAS["dev"] = ["hypothesis", "mypy==2.4.1", "pytest", "ruff==0.17.3", "tf-keras", "uv"]
 # From 3.8 on xdist can leave the order of the files as it is.
 EXTRAS["dev"] += ["pytest-xdist>=3.8"]
 

@@ -3,11 +3,18 @@
 import dataclasses
 import difflib
 import json
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from typing_extensions import Self
 
 from edge_exray import errors, schemas
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Returns how a sentence about an unknown word ends: with the choice that is nearest to it, if any is near."""
+    near = difflib.get_close_matches(word, choices, n=1)
+    return f"; did you mean {near[0]}?" if near else "."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +51,9 @@ class JsonSpec:
         allowed = [field.name for field in dataclasses.fields(cls)]
         unknown = [key for key in document if key not in allowed] if isinstance(document, dict) else []
         if unknown:
-            near = difflib.get_close_matches(unknown[0], allowed, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "."
+            near = did_you_mean(unknown[0], allowed)
             raise errors.SpecError(
-                f"{cls._title(source)} has the unknown key {unknown[0]}{hint} Its keys are {', '.join(allowed)}"
+                f"{cls._title(source)} has the unknown key {unknown[0]}{near} Its keys are {', '.join(allowed)}"
             )
         schemas.check(document, cls.schema_name, errors.SpecError, cls._title(source))
         return cls(**document)

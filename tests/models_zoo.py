@@ -158,6 +158,41 @@ def save_wide_net(path: str | os.PathLike[str]) -> str:
     return _save(net, path, wide=net.wide_net)
 
 
+def save_dense_net(path: str | os.PathLike[str], *, factor: float = 1.0) -> str:
+    """Three dense layers, each with a multiple of 32 inputs, in the name scopes `up`, `down` and `head`.
+
+    Signature `dense`, "x" float32 [None, 64] to "y" float32 [None, 32].
+
+    Args:
+        path: Where to save it.
+        factor: How many times as large as the others the first of the 96 values between `up` and `down` is. `down`
+            takes it back: the network computes the same.
+    """
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+
+    class DenseNet(tf.Module):
+        def __init__(self):
+            super().__init__()
+            shapes = {"up": (64, 96), "down": (96, 64), "head": (64, 32)}
+            weights = {name: rng.normal(0, shape[0] ** -0.5, shape) for name, shape in shapes.items()}
+            weights["up"][:, 0] *= factor
+            weights["down"][0] /= factor
+            self.weights = {name: tf.Variable(value.astype(np.float32)) for name, value in weights.items()}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 64], tf.float32, name="x")])
+        def dense_net(self, x):
+            for name, kernel in self.weights.items():
+                with tf.name_scope(name):
+                    x = tf.matmul(x, kernel)
+                    x = x if name == "head" else tf.nn.relu(x)
+            return {"y": x}
+
+    net = DenseNet()
+    return _save(net, path, dense=net.dense_net)
+
+
 def save_two_input_net(path: str | os.PathLike[str]) -> str:
     """Several inputs and outputs of several types, whose names do not sort like the graph uses them.
 

@@ -1,6 +1,9 @@
 """EdgeConverter: converts the Trainer's SavedModel to .tflite."""
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfx import types
 from tfx.components.util import udf_utils
@@ -12,7 +15,7 @@ from edge_exray.components import artifacts, user_modules
 from edge_exray.components.edge_converter import executor
 from edge_exray.components.types import ConversionReport
 from edge_exray.contract import InputContract
-from edge_exray.conversion import converter, modes
+from edge_exray.conversion import converter, modes, recipes
 from edge_exray.version import __version__
 
 
@@ -41,6 +44,9 @@ class EdgeConverterSpec(component_spec.ComponentSpec):
         "memory_limit_mb": component_spec.ExecutionParameter(type=int, optional=True),
         "select_tf_ops": component_spec.ExecutionParameter(type=int),
         "input_contract": component_spec.ExecutionParameter(type=str, optional=True),
+        "quantizer": component_spec.ExecutionParameter(type=str),
+        "recipe": component_spec.ExecutionParameter(type=str, optional=True),
+        "keep_float_layers": component_spec.ExecutionParameter(type=str),
         "library_version": component_spec.ExecutionParameter(type=str),
     }
 
@@ -68,10 +74,12 @@ class EdgeConverter(base_component.BaseComponent):
 
     Args:
         model: Channel of type `Model` with the SavedModel.
-        examples: Channel of type `Examples` to calibrate on; needed by `int8`, `int8_float_io` and `int16x8`.
+        examples: Channel of type `Examples` to calibrate on; needed by `int8`, `int8_float_io`, `int16x8` and recipes
+            that quantise activations.
         quantization: `none`, `float16` (weights), `dynamic_range` (int8 weights), `int8` (integer in and out, on int8
             kernels), `int8_float_io` (the same with float32 in and out) or `int16x8` (int16 in, out and in between,
-            int8 weights). `conversion.json` lists the ops that have no such kernels and stay in float32.
+            int8 weights). `conversion.json` lists the ops that have no such kernels and stay in float32. `recipe` does
+            what a `recipe` says.
         signature_name: The signature that the device runs. None takes the only one with dense inputs; where all parse
             tf.Examples, the features behind the parsing become the inputs.
         module_file: Python file with `calibration_inputs_fn` or `reference_inputs_fn`, which make the model's inputs
@@ -88,6 +96,11 @@ class EdgeConverter(base_component.BaseComponent):
             inputs, and labels. Both models carry it, for the app to read and for EdgeReplay to check.
         transform_graph: Channel of type `TransformGraph`, when `examples` are raw: the functions are then given what
             it makes of them, see `edge_exray.components.transforms`. Leave it out when `examples` are Transform's own.
+        quantizer: `tensorflow`, its converter, or `ai_edge_quantizer` (extra `[quantizer]`).
+        recipe: A recipe of ai-edge-quantizer: name, path of a JSON file, or entries. The pipeline holds its entries,
+            so that a changed file is a changed parameter.
+        keep_float_layers: Layers that stay in float: their names in the float edge model, as the report shows them, or
+            regular expressions that match a whole name. With quantizer `tensorflow` in `int8` and `int8_float_io` only.
 
     Raises:
         SpecError: A parameter has a value that cannot work, or lacks or excludes another.
@@ -112,8 +125,14 @@ class EdgeConverter(base_component.BaseComponent):
         select_tf_ops: bool = False,
         input_contract: str | None = None,
         transform_graph: types.BaseChannel | None = None,
+        quantizer: str = modes.TENSORFLOW,
+        recipe: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
+        keep_float_layers: Sequence[str] = (),
     ) -> None:
-        if modes.find(quantization).needs_calibration and examples is None:
+        entries = None if recipe is None else recipes.resolve(recipe)
+        mode = modes.find(quantization, entries)
+        modes.check_choice([mode], quantizer, recipe, keep_float_layers)
+        if mode.needs_calibration and examples is None:
             raise errors.SpecError(
                 f"EdgeConverter: quantization {quantization!r} measures the activations on real data: give it examples"
             )
@@ -146,6 +165,9 @@ class EdgeConverter(base_component.BaseComponent):
                 memory_limit_mb=memory_limit_mb,
                 select_tf_ops=int(select_tf_ops),
                 input_contract=contract.to_json() if input_contract else None,
+                quantizer=quantizer,
+                recipe=None if entries is None else json.dumps(entries),
+                keep_float_layers=artifacts.names_json("EdgeConverter", "keep_float_layers", keep_float_layers),
                 # Part of the cache key, which knows nothing of the executor's code.
                 library_version=__version__,
                 edge_model=types.Channel(type=standard_artifacts.Model),

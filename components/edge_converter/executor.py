@@ -1,6 +1,7 @@
 """Executor of EdgeConverter."""
 
 import itertools
+import json
 import os
 from typing import Any
 
@@ -43,7 +44,9 @@ class Executor(base_executor.BaseExecutor):
         saved_model = artifacts.saved_model_path(artifact_utils.get_single_instance(input_dict["model"]))
         signature = exec_properties.get("signature_name")
         frames = None
-        if modes.find(exec_properties["quantization"]).needs_calibration:
+        recipe = exec_properties.get("recipe")
+        entries = json.loads(recipe) if recipe else None
+        if modes.find(exec_properties["quantization"], entries).needs_calibration:
             frames = _calibration_frames(saved_model, signature, input_dict, exec_properties)
         memory_limit = exec_properties.get("memory_limit_mb")
         contract = exec_properties.get("input_contract")
@@ -61,6 +64,9 @@ class Executor(base_executor.BaseExecutor):
             memory_limit=None if memory_limit is None else memory_limit * 2**20,
             select_tf_ops=bool(exec_properties["select_tf_ops"]),
             input_contract=InputContract.from_json(contract) if contract else None,
+            quantizer=exec_properties["quantizer"],
+            recipe=entries,
+            keep_float_layers=artifacts.name_list(exec_properties, "keep_float_layers"),
         )
         report = artifact_utils.get_single_instance(output_dict["conversion_report"])
         files.write_atomically(os.path.join(report.uri, CONVERSION_FILE), conversions[0].to_json().encode())

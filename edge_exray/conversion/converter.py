@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import psutil
 
 from edge_exray import errors, files, schemas
 from edge_exray.contract import InputContract
-from edge_exray.conversion import modes
+from edge_exray.conversion import modes, recipes
 from edge_exray.conversion.worker import ERROR, FRAMES, PREFIX, REQUEST, RESULT, STEP
 from edge_exray.frames import examples
 from edge_exray.models.tensors import Quantization, TensorSpec
@@ -58,6 +58,10 @@ class Conversion:
     Attributes:
         path: Where it is.
         quantization: Name of its mode.
+        quantizer: What quantised it: one of `edge_exray.conversion.modes.QUANTIZERS`, None without quantization.
+        recipe: The entries that ai-edge-quantizer was given, the layers to keep in float last; None when it was not.
+        keep_float_layers: The layers to keep in float, as they were named.
+        kept_layers: The layers that these names found, by their names in the float edge model.
         signature: The signature of the SavedModel that it computes.
         inputs, outputs: Name in that signature to description of the tensor in the .tflite.
         bytes: Size of the file.
@@ -79,6 +83,10 @@ class Conversion:
 
     path: str
     quantization: str
+    quantizer: str | None
+    recipe: list[dict[str, Any]] | None
+    keep_float_layers: list[str]
+    kept_layers: list[str]
     signature: str
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
@@ -118,13 +126,16 @@ def convert(
     memory_limit: int | None = None,
     select_tf_ops: bool = False,
     input_contract: InputContract | None = None,
+    quantizer: str = modes.TENSORFLOW,
+    recipe: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
+    keep_float_layers: Sequence[str] = (),
 ) -> Conversion:
     """Converts one signature of a SavedModel; see `convert_many`, which does the same for several modes.
 
     Args:
         saved_model: Directory of the SavedModel.
         out: The .tflite file to write.
-        quantization: Name of the mode, see `edge_exray.conversion.modes.MODES`.
+        quantization: Name of the mode, see `edge_exray.conversion.modes.MODES`, or "recipe".
         signature: Name of the signature; None takes the only one with dense inputs.
         calibration: See `convert_many`.
         timeout: Seconds after which the conversion is given up.
@@ -132,6 +143,7 @@ def convert(
         select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
             TensorFlow operators" in the LiteRT guide); they are told in the notes.
         input_contract: See `convert_many`.
+        quantizer, recipe, keep_float_layers: See `convert_many`.
     """
     jobs = {os.fspath(out): quantization}
     return convert_many(
@@ -143,6 +155,9 @@ def convert(
         memory_limit=memory_limit,
         select_tf_ops=select_tf_ops,
         input_contract=input_contract,
+        quantizer=quantizer,
+        recipe=recipe,
+        keep_float_layers=keep_float_layers,
     )[0]
 
 
@@ -156,6 +171,9 @@ def convert_many(
     memory_limit: int | None = None,
     select_tf_ops: bool = False,
     input_contract: InputContract | None = None,
+    quantizer: str = modes.TENSORFLOW,
+    recipe: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
+    keep_float_layers: Sequence[str] = (),
 ) -> list[Conversion]:
     """Converts one signature of a SavedModel in several modes, in one child process that loads it once.
 
@@ -172,19 +190,31 @@ def convert_many(
         select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
             TensorFlow operators" in the LiteRT guide); they are told in the notes.
         input_contract: What apps must know of the inputs; stored in the files, see `edge_exray.models.metadata`.
+        quantizer: What makes the quantised modes: "tensorflow", its converter, or "ai_edge_quantizer", which quantises
+            the float edge model.
+        recipe: What ai-edge-quantizer makes of the model in the mode "recipe": the name of one of its recipes such as
+            "dynamic_wi4_afp32", the path of a JSON file, or the entries.
+        keep_float_layers: Layers that stay in float in the quantised models: their names in the float edge model, or
+            regular expressions that match a whole name, see `edge_exray.conversion.layers.find`. With TensorFlow's
+            converter in int8 and int8_float_io only.
 
     Returns:
         One result for each output, in their order. Either all files are written or none.
 
     Raises:
-        SpecError: A mode is unknown, or needs a calibration that was not given; the input contract does not fit the
-            model.
+        SpecError: A mode, quantizer or recipe is unknown, a mode needs a calibration that was not given, a layer to
+            keep is not there, or the input contract does not fit the model.
+        ExrayError: ai-edge-quantizer is asked for, and not installed.
         DataError: The calibration has no frames, or one does not have the model's inputs.
         ModelError: There is no SavedModel, or no such dense signature.
         ConversionError: The converter failed, died, or needed too much time or memory, or its result breaks a promise
             of its mode.
     """
-    wanted = [modes.find(name) for name in dict.fromkeys(outputs.values())]
+    entries = None if recipe is None else recipes.resolve(recipe)
+    wanted = [modes.find(name, entries) for name in dict.fromkeys(outputs.values())]
+    modes.check_choice(wanted, quantizer, recipe, keep_float_layers)
+    if quantizer == modes.AI_EDGE_QUANTIZER:
+        recipes.require()
     calibrated = [mode.name for mode in wanted if mode.needs_calibration]
     if calibrated and calibration is None:
         raise errors.SpecError(f"quantization {calibrated[0]!r} needs a calibration: give it frames of real data")
@@ -199,6 +229,9 @@ def convert_many(
             "modes": [mode.name for mode in wanted],
             "select_tf_ops": select_tf_ops,
             "input_contract": contract,
+            "quantizer": quantizer,
+            "recipe": entries,
+            "keep_float_layers": list(keep_float_layers),
         }
         (folder / REQUEST).write_text(json.dumps(request), "utf-8")
         start = time.perf_counter()
@@ -210,6 +243,10 @@ def convert_many(
         Conversion(
             path=os.fspath(out),
             quantization=mode,
+            quantizer=_quantizer(modes.find(mode, entries), quantizer),
+            recipe=result["models"][mode]["recipe"],
+            keep_float_layers=list(keep_float_layers) if result["models"][mode]["kept_layers"] else [],
+            kept_layers=result["models"][mode]["kept_layers"],
             signature=result["signature"],
             inputs=_specs(result["models"][mode]["inputs"]),
             outputs=_specs(result["models"][mode]["outputs"]),
@@ -229,6 +266,12 @@ def convert_many(
         )
         for out, mode in outputs.items()
     ]
+
+
+def _quantizer(mode: modes.Mode, chosen: str) -> str | None:
+    if not mode.quantized:
+        return None
+    return modes.AI_EDGE_QUANTIZER if mode.name == modes.RECIPE else chosen
 
 
 def _write_frames(folder: pathlib.Path, frames: Iterable[Mapping[str, np.ndarray]]) -> Calibration:

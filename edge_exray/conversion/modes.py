@@ -1,11 +1,18 @@
-"""What each quantization mode asks of TensorFlow's converter, and what it promises about the result."""
+"""What each quantization mode asks of a quantizer, and what it promises about the result."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from edge_exray import errors
 from edge_exray.models.tensors import TensorSpec
+
+TENSORFLOW, AI_EDGE_QUANTIZER = QUANTIZERS = ("tensorflow", "ai_edge_quantizer")
+
+# The mode that is what a recipe of ai-edge-quantizer makes of the model.
+RECIPE = "recipe"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +25,7 @@ class Mode:
         weights: Name of the TensorFlow dtype of the weights, where it is not the converter's choice.
         activations: Name of the integer dtype that every op computes on, or the conversion fails; needs calibration.
         io: Name of the dtype that replaces float32 at the inputs and outputs; None keeps float32.
+        measured: The weights are chosen by the activations that they meet, which needs calibration too.
     """
 
     name: str
@@ -25,11 +33,12 @@ class Mode:
     weights: str | None = None
     activations: str | None = None
     io: str | None = None
+    measured: bool = False
 
     @property
     def needs_calibration(self) -> bool:
-        """True when the ranges of the activations have to be measured on frames."""
-        return self.activations is not None
+        """True when the activations have to be measured on frames."""
+        return self.activations is not None or self.measured
 
     @property
     def weight_types(self) -> set[str]:
@@ -56,12 +65,60 @@ MODES = {
 }
 
 
-def find(name: str) -> Mode:
+def find(name: str, recipe: Sequence[Mapping[str, Any]] | None = None) -> Mode:
     """Returns the mode of that name.
 
+    Args:
+        name: One of `MODES`, or "recipe".
+        recipe: What "recipe" stands for, see `edge_exray.conversion.recipes.resolve`.
+
     Raises:
-        SpecError: There is none.
+        SpecError: There is none, or it lacks its recipe.
     """
+    if name == RECIPE:
+        return _of_recipe(recipe)
     if name not in MODES:
-        raise errors.SpecError(f"unknown quantization {name!r}: choose from {', '.join(MODES)}")
+        raise errors.SpecError(f"unknown quantization {name!r}: choose from {', '.join([*MODES, RECIPE])}")
     return MODES[name]
+
+
+def check_choice(modes: Sequence[Mode], quantizer: str, recipe: object, keep_float_layers: Sequence[str]) -> None:
+    """Refuses choices that contradict each other.
+
+    Args:
+        modes: All modes of a conversion.
+        quantizer: One of `QUANTIZERS`.
+        recipe: Anything but None when a recipe is given.
+        keep_float_layers: Names or patterns of layers.
+
+    Raises:
+        SpecError: A choice is unknown, or cannot be had together with another.
+    """
+    if quantizer not in QUANTIZERS:
+        raise errors.SpecError(f"unknown quantizer {quantizer!r}: choose from {', '.join(QUANTIZERS)}")
+    if recipe is not None and all(mode.name != RECIPE for mode in modes):
+        raise errors.SpecError(f"a recipe is given, and nothing is made of it: choose quantization={RECIPE!r}")
+    if isinstance(keep_float_layers, str):
+        raise errors.SpecError(f"keep_float_layers is a list of names, write [{keep_float_layers!r}]")
+    if not keep_float_layers:
+        return
+    quantized = [mode for mode in modes if mode.quantized]
+    if not quantized:
+        raise errors.SpecError("keep_float_layers needs a quantization: without one, all layers are in float anyway")
+    # Its quantizer of int16 takes no exceptions, and the one that does makes zero points that no kernel accepts; the
+    # weights of the modes without calibration change while the graph is lowered, where there is no way to except any.
+    unable = [m.name for m in quantized if m.name != RECIPE and m.activations != "int8"]
+    if unable and quantizer == TENSORFLOW:
+        raise errors.SpecError(
+            f"keep_float_layers: TensorFlow's converter keeps none in {unable[0]}: choose int8 or int8_float_io, or "
+            f"quantizer={AI_EDGE_QUANTIZER!r}"
+        )
+
+
+def _of_recipe(recipe: Sequence[Mapping[str, Any]] | None) -> Mode:
+    if recipe is None:
+        raise errors.SpecError(f"quantization {RECIPE!r} needs a recipe: give it one of ai-edge-quantizer")
+    configs = [entry.get("op_config", {}).get("activation_tensor_config") for entry in recipe]
+    activations = next((f"int{config['num_bits']}" for config in configs if config), None)
+    measured = any(entry["algorithm_key"] == "GPTQ" for entry in recipe)
+    return Mode(RECIPE, activations=activations, measured=measured)

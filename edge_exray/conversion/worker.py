@@ -10,13 +10,15 @@ in which it finds `request.json` and the calibration frames, and leaves
 """
 
 import dataclasses
+import functools
+import importlib.metadata
 import json
 import pathlib
 import platform
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -24,10 +26,12 @@ import numpy as np
 
 from edge_exray import errors, files
 from edge_exray.contract import InputContract
-from edge_exray.conversion import batch, modes, promises
+from edge_exray.conversion import batch, layers, modes, promises, recipes
 from edge_exray.conversion.ranges import measure
 from edge_exray.linting.linter import lint_graph
 from edge_exray.models import metadata, saved_model
+from edge_exray.models.alignment import pair_by_name
+from edge_exray.models.graph import Op
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
 
@@ -51,7 +55,7 @@ def main(folder: pathlib.Path) -> None:
 
     _step(folder, "loading the SavedModel")
     path = request["saved_model"]
-    wanted = [modes.find(name) for name in request["modes"]]
+    wanted = [modes.find(name, request["recipe"]) for name in request["modes"]]
     loaded = saved_model.load(path)
     signature, function = saved_model.select_function(loaded, path, request["signature"])
     notes = []
@@ -67,19 +71,21 @@ def main(folder: pathlib.Path) -> None:
     inputs = _specs(function.structured_input_signature[1])
     outputs = _specs(function.structured_outputs)
     contract = _contract(request, inputs, outputs)
-    calibrated = [mode for mode in wanted if mode.activations]
+    source = _Source(loaded, function, folder, request)
+    calibrated = [mode for mode in wanted if mode.needs_calibration]
     if has_loop and calibrated:
         # Only what is converted tells: a loop of Keras 2's LSTM becomes one fused op.
-        float_model = _convert(loaded, function, modes.find("none"), folder, sorted(inputs), request)
-        _refuse_loop(EdgeModel(float_model, kernels="builtin"), calibrated[0], path)
+        _refuse_loop(source.float_model, calibrated[0], path)
     models = {}
     for mode in wanted:
-        content = _convert(loaded, function, mode, folder, sorted(inputs), request)
+        made = source.make(mode)
+        content = made.content
         _step(folder, f"checking the {mode.name} model")
         if contract is not None:
             content = metadata.attach(content, contract)
         edge = EdgeModel(content, kernels="builtin", allow_tensorflow_ops=True)
-        promises.check(edge, mode, inputs, outputs)
+        kept = source.check(edge, made)
+        promises.check(edge, mode, inputs, outputs, kept)
         (folder / f"{mode.name}.tflite").write_bytes(content)
         models[mode.name] = {
             "inputs": {name: _json(spec) for name, spec in edge.inputs.items()},
@@ -87,19 +93,24 @@ def main(folder: pathlib.Path) -> None:
             "bytes": len(content),
             "fingerprint": edge.fingerprint,
             "lint": lint_graph(edge.graph).to_dict(),
-            "notes": _select_ops(edge),
-            "left_float": promises.left_float(edge, mode),
+            "notes": [*made.notes, *_select_ops(edge)],
+            "left_float": promises.left_float(edge, mode, kept),
+            "recipe": made.recipe,
+            "kept_layers": [source.float_model.graph.tensors[op.outputs[0]].spec.name for op in made.kept],
         }
     ranges = None
-    if "none" in models and any(modes.find(name).needs_calibration for name in models):
-        frames = _frames(folder, sorted(inputs), "measuring ranges")
+    if "none" in models and calibrated:
+        frames = source.frames("measuring ranges")
         ranges = measure((folder / "none.tflite").read_bytes(), frames).to_dict()
+    versions = {"tensorflow": tf.__version__, "python": platform.python_version(), "numpy": np.__version__}
+    if any(model["recipe"] for model in models.values()):
+        versions["ai-edge-quantizer"] = importlib.metadata.version("ai-edge-quantizer")
     result = {
         "signature": signature,
         "notes": notes,
         "source_fingerprint": saved_model.fingerprint(path),
         "source_bytes": saved_model.size(path),
-        "versions": {"tensorflow": tf.__version__, "python": platform.python_version(), "numpy": np.__version__},
+        "versions": versions,
         "models": models,
         "ranges": ranges,
     }
@@ -119,42 +130,127 @@ def _contract(
 def _refuse_loop(float_edge: EdgeModel, mode: modes.Mode, path: str) -> None:
     if any(op.name == "WHILE" for op in float_edge.graph.ops):
         raise errors.ConversionError(
-            f"{path} cannot become {mode.name}: it has a loop, such as an LSTM or GRU layer, and TensorFlow's "
-            "calibrator cannot measure the tensors inside of it (it crashes); choose dynamic_range, float16 or none"
+            f"{path} cannot become {mode.name}: it has a loop, such as an LSTM or GRU layer, and no "
+            "calibrator measures the tensors inside of it; choose dynamic_range, float16 or none"
         )
 
 
-def _convert(
-    loaded: Any, function: Any, mode: modes.Mode, folder: pathlib.Path, inputs: list[str], request: dict[str, Any]
-) -> bytes:
-    import tensorflow as tf
-    from tensorflow.lite.python.convert_phase import ConverterError
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """One model.
 
-    _step(folder, f"converting to {mode.name}")
-    # The one route that freezes every variable for all versions of Keras: from_saved_model may abort or leave some.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], loaded)
-    if mode.quantized:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if mode.weights:
-        converter.target_spec.supported_types = [tf.as_dtype(mode.weights)]
-    converter.target_spec.supported_ops = [tf.lite.OpsSet[_KERNELS[mode.activations]]]
-    if request["select_tf_ops"]:
-        converter.target_spec.supported_ops.append(tf.lite.OpsSet.SELECT_TF_OPS)
-    if mode.activations:
-        converter.representative_dataset = lambda: _calibrate(mode, folder, inputs)
-    if mode.io:
-        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(mode.io)
-    try:
-        return converter.convert()
-    except ConverterError as e:
-        missing = _without_kernels(str(e), function)
-        if not missing:
-            raise
-        raise errors.ConversionError(
-            f"{request['saved_model']} has ops without TensorFlow Lite kernels for {mode.name}: {'; '.join(missing)}; "
-            "move them into the preprocessing of the app and of the reference and export a signature that begins "
-            "behind them, or convert with select_tf_ops=True and link TensorFlow's kernels into the app"
-        ) from e
+    Attributes:
+        content: Its file.
+        kept: Ops of the float model that were to stay in float.
+        recipe: Of ai-edge-quantizer, where that made it.
+        notes: In words.
+    """
+
+    content: bytes
+    kept: Sequence[Op] = ()
+    recipe: recipes.Recipe | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class _Source:
+    """What all modes are made of: a concrete function of a loaded SavedModel."""
+
+    loaded: Any
+    function: Any
+    folder: pathlib.Path
+    request: dict[str, Any]
+
+    @functools.cached_property
+    def float_content(self) -> bytes:
+        return self._convert(modes.find("none"))
+
+    @functools.cached_property
+    def float_model(self) -> EdgeModel:
+        return EdgeModel(self.float_content, kernels="builtin", allow_tensorflow_ops=True)
+
+    def make(self, mode: modes.Mode) -> _Made:
+        if not mode.quantized:
+            return _Made(self.float_content)
+        patterns = self.request["keep_float_layers"]
+        kept = layers.find(self.float_model, patterns) if patterns else []
+        if mode.name != modes.RECIPE and self.request["quantizer"] == modes.TENSORFLOW:
+            return _Made(self._convert(mode, kept), kept)
+        graph = self.float_model.graph
+        recipe = self.request["recipe"] if mode.name == modes.RECIPE else recipes.for_mode(mode)
+        notes = tuple(recipes.without_effect(graph, recipe))
+        recipe = recipes.keep(recipe, graph, kept)
+        _step(self.folder, f"quantizing to {mode.name}")
+        return _Made(recipes.quantize(self.float_content, recipe, self._calibrate(mode)), kept, recipe, notes)
+
+    def check(self, edge: EdgeModel, made: _Made) -> set[int]:
+        """Compares a model with what was asked of its layers one by one, and returns the ops that stayed in float."""
+        if not made.kept and not made.recipe:
+            return set()
+        twins, graph = pair_by_name(edge, self.float_model), self.float_model.graph
+        if made.recipe:
+            recipes.check(edge.graph, twins, graph, made.recipe)
+        return promises.find_kept(edge.graph, twins, graph, made.kept)
+
+    def frames(self, doing: str) -> Iterator[dict[str, np.ndarray]]:
+        paths = sorted((self.folder / FRAMES).iterdir())
+        inputs = sorted(self.function.structured_input_signature[1])
+        for i, path in enumerate(paths, 1):
+            _step(self.folder, f"{doing} on frame {i} of {len(paths)}")
+            with np.load(path) as stored:
+                frame = {name.removeprefix(PREFIX): array for name, array in stored.items()}
+            if sorted(frame) != inputs:
+                raise errors.DataError(f"calibration frame {i} has the inputs {sorted(frame)}, the model has {inputs}")
+            yield frame
+
+    def _calibrate(self, mode: modes.Mode) -> Iterator[dict[str, np.ndarray]]:
+        yield from self.frames(f"calibrating {mode.name}")
+        _step(self.folder, f"quantizing to {mode.name}")
+
+    def _convert(self, mode: modes.Mode, kept: Sequence[Op] = ()) -> bytes:
+        import tensorflow as tf
+        from tensorflow.lite.python.convert_phase import ConverterError
+
+        _step(self.folder, f"converting to {mode.name}")
+        # The one route that freezes every variable for all versions of Keras: from_saved_model may abort or leave some.
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([self.function], self.loaded)
+        if mode.quantized:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if mode.weights:
+            converter.target_spec.supported_types = [tf.as_dtype(mode.weights)]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet[_KERNELS[mode.activations]]]
+        if self.request["select_tf_ops"]:
+            converter.target_spec.supported_ops.append(tf.lite.OpsSet.SELECT_TF_OPS)
+        if mode.activations:
+            converter.representative_dataset = lambda: self._calibrate(mode)
+        try:
+            if kept:
+                return self._quantize_all_but(kept, converter, mode)
+            if mode.io:
+                converter.inference_input_type = converter.inference_output_type = tf.as_dtype(mode.io)
+            return converter.convert()
+        except ConverterError as e:
+            missing = _without_kernels(str(e), self.function)
+            if not missing:
+                raise
+            raise errors.ConversionError(
+                f"{self.request['saved_model']} has ops without TensorFlow Lite kernels for {mode.name}: "
+                f"{'; '.join(missing)}; move them into the preprocessing of the app and of the reference and export a "
+                "signature that begins behind them, or convert with select_tf_ops=True and link TensorFlow's kernels "
+                "into the app"
+            ) from e
+
+    def _quantize_all_but(self, kept: Sequence[Op], converter: Any, mode: modes.Mode) -> bytes:
+        import tensorflow as tf
+        from tensorflow.lite.python.convert import mlir_quantize
+
+        # The two steps of QuantizationDebugger, the public way to except layers, which makes four models more and
+        # leaves inputs and outputs in float.
+        converter._experimental_calibrate_only = True
+        io = tf.as_dtype(mode.io or "float32")
+        tensors = self.float_model.graph.tensors
+        names = {tensors[t].spec.name for op in kept for t in op.outputs}
+        return mlir_quantize(converter.convert(), input_data_type=io, output_data_type=io, denylisted_nodes=names)
 
 
 def _without_kernels(message: str, function: Any) -> list[str]:
@@ -176,22 +272,6 @@ def _without_kernels(message: str, function: Any) -> list[str]:
 def _select_ops(edge: EdgeModel) -> list[str]:
     names = sorted({op.name for op in edge.graph.ops if op.is_custom and op.name.startswith("Flex")})
     return [f"needs TensorFlow's kernels in the app: {', '.join(names)}"] if names else []
-
-
-def _calibrate(mode: modes.Mode, folder: pathlib.Path, inputs: list[str]) -> Iterator[dict[str, np.ndarray]]:
-    yield from _frames(folder, inputs, f"calibrating {mode.name}")
-    _step(folder, f"quantizing to {mode.name}")
-
-
-def _frames(folder: pathlib.Path, inputs: list[str], doing: str) -> Iterator[dict[str, np.ndarray]]:
-    paths = sorted((folder / FRAMES).iterdir())
-    for i, path in enumerate(paths, 1):
-        _step(folder, f"{doing} on frame {i} of {len(paths)}")
-        with np.load(path) as stored:
-            frame = {name.removeprefix(PREFIX): array for name, array in stored.items()}
-        if sorted(frame) != inputs:
-            raise errors.DataError(f"calibration frame {i} has the inputs {sorted(frame)}, the model has {inputs}")
-        yield frame
 
 
 def _step(folder: pathlib.Path, step: str) -> None:

@@ -194,7 +194,7 @@ def _read_spec(document: Mapping[str, Any]) -> TensorSpec:
 
 def _match(edge: EdgeModel, float_edge: EdgeModel, feeds: Sequence[Mapping[str, np.ndarray]]) -> Matching:
     """Pairs the tensors of the edge model with the float twin's: by name, and by the rest where names leave ops out."""
-    known = _pair_by_name(edge, float_edge)
+    known = pair_by_name(edge, float_edge)
     graph = edge.graph
     if all(op.outputs[0] in known or graph.is_folded(op) for op in graph.ops):
         return Matching({tensor: Pair(twin, Evidence.NAME, 1.0) for tensor, twin in known.items()}, frozenset())
@@ -205,8 +205,11 @@ def _match(edge: EdgeModel, float_edge: EdgeModel, feeds: Sequence[Mapping[str, 
     return found
 
 
-def _pair_by_name(edge: EdgeModel, float_edge: EdgeModel) -> dict[int, int]:
-    """Returns edge tensor to float edge tensor: quantisation keeps the names of the tensors that ops compute."""
+def pair_by_name(edge: EdgeModel, float_edge: EdgeModel) -> dict[int, int]:
+    """Returns edge tensor to float edge tensor: quantisation keeps the names of the tensors that ops compute.
+
+    Ops that change the representation only compute the tensor that they read.
+    """
     sides = edge.graph, float_edge.graph
     by_name: dict[str, list[int]] = collections.defaultdict(list)
     for op in sides[1].ops:

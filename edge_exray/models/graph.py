@@ -76,6 +76,7 @@ class Tensor:
         is_constant: Its value is part of the model.
         unreadable: Why `Graph.constant` cannot give the value of such a tensor; None when it can.
         type: Name of the type in the TFLite schema, which tells `"INT4"` from `"INT8"`.
+        block_size: How many values along an axis share a scale that is a tensor of its own; 0 otherwise.
     """
 
     index: int
@@ -83,6 +84,7 @@ class Tensor:
     is_constant: bool
     unreadable: str | None = None
     type: str = "FLOAT32"
+    block_size: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,17 +225,17 @@ def _tensor(index: int, tensor: Any, is_constant: bool) -> Tensor:
     kind = _names(schema.TensorType)[tensor.type]
     dtype = np.dtype(_DTYPES.get(kind, _OPAQUE))
     unreadable = None
+    details = getattr(tensor.quantization, "details", None)
     if tensor.sparsity is not None:
         unreadable = "it is sparse"
     elif dtype.kind in "OV":
         unreadable = f"its type is {kind}"
-    elif getattr(tensor.quantization, "details", None) is not None:
+    elif details is not None:
         unreadable = "its quantisation is not affine by channel"
     shape = _ints(tensor.shapeSignature) or _ints(tensor.shape)
     name = (tensor.name or b"").decode("utf-8", "replace")
-    return Tensor(
-        index, TensorSpec(name, shape, dtype, _quantization(tensor.quantization)), is_constant, unreadable, kind
-    )
+    spec = TensorSpec(name, shape, dtype, _quantization(tensor.quantization))
+    return Tensor(index, spec, is_constant, unreadable, kind, getattr(details, "blockSize", 0))
 
 
 def _values(content: bytes, buffer: Any) -> np.ndarray | None:

@@ -20,6 +20,8 @@ from edge_exray.models.tensors import TensorSpec
 
 # What the kernel of QUANTIZE turns float32 into.
 _QUANTIZABLE = {np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int16)}
+# Type of weights that are symmetric around zero to the largest value that is stored of them.
+_LEVELS = {"INT8": 127, "INT4": 7, "INT2": 1}
 _RESOURCE_OPS = {"VAR_HANDLE", "CALL_ONCE", "HASHTABLE"}
 
 
@@ -111,6 +113,8 @@ def graft(
             operator.opcodeIndex += codes
             _shift_subgraphs(operator, subgraphs - 1)
     model.subgraphs += edge.subgraphs[1:]
+    for tensor in guest.tensors:
+        _shift_scales(tensor, offset)
     main.tensors += guest.tensors
     readers: dict[int, int] = {}
     quantizers = []
@@ -231,21 +235,27 @@ def _is_quantizable(spec: TensorSpec, source: TensorSpec) -> bool:
 def _rounded_weights(float_graph: Graph, source: int, edge_graph: Graph, tensor: int) -> np.ndarray | None:
     """Returns a float constant as it would be after rounding to the bits of the edge model's; None for any other.
 
-    Symmetric around zero, with a step for each channel that has one in the edge model, as in Jacob et al.,
+    Symmetric around zero, with a step for each channel or block that has one in the edge model, as in Jacob et al.,
     Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, 2018.
     """
-    if source < 0 or tensor < 0:
+    index = edge_graph.stored_constant(tensor)
+    if source < 0 or index is None:
         return None
-    stored, real = edge_graph.tensors[tensor], float_graph.tensors[source]
-    if not (stored.is_constant and real.is_constant and stored.spec.quantization) or stored.spec.dtype != np.int8:
+    stored, real = edge_graph.tensors[index], float_graph.tensors[source]
+    scales = stored.spec.quantization
+    if not (real.is_constant and (scales or stored.block_size)) or stored.type not in _LEVELS:
         return None
     if stored.spec.shape != real.spec.shape or real.spec.dtype != np.float32 or real.unreadable:
         return None
-    weights, axis = float_graph.constant(source), stored.spec.quantization.axis
-    others = tuple(i for i in range(weights.ndim) if len(stored.spec.quantization.scale) == 1 or i != axis)
-    step = np.abs(weights).max(others, keepdims=True) / (7 if stored.type == "INT4" else 127)
+    weights = float_graph.constant(source)
+    others: tuple[int, ...] = (1,)
+    if scales:
+        others = tuple(i for i in range(weights.ndim) if len(scales.scale) == 1 or i != scales.axis)
+    else:
+        weights = weights.reshape(-1, stored.block_size)
+    step = np.abs(weights).max(others, keepdims=True) / _LEVELS[stored.type]
     step = np.where(step == 0, 1, step)
-    return np.asarray(np.round(weights / step) * step, np.float32)
+    return np.asarray(np.round(weights / step) * step, np.float32).reshape(real.spec.shape)
 
 
 def _store(model: Any, values: np.ndarray) -> int:
@@ -265,6 +275,14 @@ def _append(subgraph: Any, tensor: Any) -> int:
     entry.name = f"added/{len(subgraph.tensors)}"
     subgraph.tensors.append(entry)
     return len(subgraph.tensors) - 1
+
+
+def _shift_scales(tensor: Any, offset: int) -> None:
+    """Moves the references to the tensors that hold the scales of blocks."""
+    details = getattr(tensor.quantization, "details", None)
+    for name in ("scales", "zeroPoints"):
+        if getattr(details, name, -1) >= 0:
+            setattr(details, name, getattr(details, name) + offset)
 
 
 def _shifted(indices: Any, offset: int) -> Any:

@@ -12,6 +12,7 @@ from edge_exray import errors, schemas
 from edge_exray.components.edge_converter import component, executor
 from edge_exray.components.types import ConversionReport
 from edge_exray.contract import InputContract
+from edge_exray.conversion import recipes
 from edge_exray.models.metadata import read_contract
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.version import __version__
@@ -156,6 +157,33 @@ def test_the_declared_contract_is_carried_by_both_models(model, outputs, tmp_pat
         assert record["input_contract"] == InputContract.from_json(contract).to_dict()
 
 
+def test_layers_are_kept_and_recipes_followed(model, examples, outputs, tmp_path):
+    recipe = tmp_path / "recipe.json"
+    # What ai-edge-quantizer saves beside a model.
+    recipe.write_text(json.dumps(recipes.resolve("static_wi8_ai8")))
+    properties = _properties(
+        tmp_path,
+        signature_name="serving_dense",
+        num_calibration_examples=20,
+        quantization="recipe",
+        recipe=str(recipe),
+        keep_float_layers=["depthwise/.*"],
+    )
+    recipe.unlink()
+
+    executor.Executor().Do({"model": [model], "examples": [examples]}, outputs, properties)
+
+    folders = {name: pathlib.Path(artifact.uri) / "Format-Serving" for name, (artifact,) in outputs.items()}
+    record = json.loads((folders["edge_model"] / "conversion.json").read_text())
+    schemas.check(record, "conversion", errors.ArtifactError)
+    assert (record["quantization"], record["quantizer"]) == ("recipe", "ai_edge_quantizer")
+    assert len(record["kept_layers"]) == 1
+    assert record["calibration"]["frames"] == 20
+    graph = EdgeModel(folders["edge_model"] / "tflite").graph
+    computed = {op.name: graph.tensors[op.outputs[0]].type for op in graph.ops}
+    assert (computed["DEPTHWISE_CONV_2D"], computed["CONV_2D"]) == ("FLOAT32", "INT8")
+
+
 def test_memory_limit_of_the_component_reaches_the_converter(model, outputs, tmp_path):
     properties = _properties(tmp_path, quantization="none", signature_name="serving_dense", memory_limit_mb=100)
 
@@ -188,6 +216,12 @@ def test_unusable_input_is_one_error_and_no_file(parameters, error, words, model
     [
         ({"quantization": "int4"}, "unknown quantization 'int4'"),
         ({"quantization": "int8"}, "quantization 'int8' measures .*: give it examples"),
+        ({"quantization": "recipe"}, "quantization 'recipe' needs a recipe"),
+        ({"quantization": "recipe", "recipe": "static_wi8_ai8"}, "quantization 'recipe' measures .*: give it examples"),
+        ({"quantization": "recipe", "recipe": "static_wi8"}, "did you mean static_wi8_ai8"),
+        ({"quantization": "float16", "quantizer": "tf"}, "unknown quantizer 'tf'"),
+        ({"quantization": "float16", "keep_float_layers": ["conv"]}, "keep_float_layers: .* keeps none in float16"),
+        ({"quantization": "none", "keep_float_layers": "conv"}, r"keep_float_layers is a list of names.*\['conv'\]"),
         ({"quantization": "none", "module_file": "a.py", "module_path": "a"}, "module_file and module_path exclude"),
         ({"quantization": "none", "calibration_splits": "train"}, r"calibration_splits is a list.*\['train'\]"),
         ({"quantization": "none", "calibration_splits": []}, "calibration_splits needs at least 1"),

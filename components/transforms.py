@@ -77,8 +77,10 @@ def _load(graph: str) -> Callable[[Any], Mapping[str, Any]]:
 
 
 def _feature(value: Any) -> np.ndarray:
-    """Returns the value of the one example of a batch, as Transform would store it."""
-    for values in ("values", "flat_values"):  # of sparse and of ragged tensors
+    """Returns the value of the one example of a batch: in its shape, which a tf.Example cannot store, or as a list."""
+    for values in ("flat_values", "values"):  # of ragged and of sparse tensors; ragged ones may have ragged `values`
         if hasattr(value, values):
             return getattr(value, values).numpy()
-    return np.atleast_1d(value.numpy()[0])
+    batch = value.numpy()
+    # Not batch[0] of scalars: NumPy would make a fixed-width dtype of a text and cut trailing zero bytes off.
+    return batch[0] if batch.ndim > 1 else batch

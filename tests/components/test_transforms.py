@@ -36,7 +36,10 @@ SPEC = {
     "pixels": tf.io.FixedLenFeature([16 * 16 * 3], tf.float32),
     "colour": tf.io.FixedLenFeature([], tf.string),
     "tags": tf.io.VarLenFeature(tf.string),
+    "blob": tf.io.FixedLenFeature([], tf.string),
 }
+# As raw pixels may end.
+BLOB = b"\xff\0\0"
 CONTRACT = {"inputs": {"image": {"channels": "RGB", "mean": 127.5, "std": 127.5}}}
 # What the app does by itself, from the raw features: it forgets to scale them.
 APP = """
@@ -52,6 +55,7 @@ def preprocessing_fn(inputs):
         "image": tf.reshape(image, [-1, 16, 16, 3]),
         "label": tft.compute_and_apply_vocabulary(inputs["colour"]),
         "tags": inputs["tags"],
+        "blob": inputs["blob"],
     }
 
 
@@ -59,7 +63,12 @@ def records() -> list[dict]:
     images, labels = models_zoo.make_frames(COUNT, seed=7)
     images[0, 0, 0] = [-1, 1, 0]
     return [
-        {"pixels": (image.ravel() + 1) * 127.5, "colour": models_zoo.CLASSES[label], "tags": [b"a"] * (i % 2)}
+        {
+            "pixels": (image.ravel() + 1) * 127.5,
+            "colour": models_zoo.CLASSES[label],
+            "tags": [b"a"] * (i % 2),
+            "blob": BLOB,
+        }
         for i, (image, label) in enumerate(zip(images, labels, strict=True))
     ]
 
@@ -96,6 +105,7 @@ def _serialized(record: dict) -> bytes:
     features = {
         "colour": tf.train.Feature(bytes_list=tf.train.BytesList(value=[record["colour"].encode()])),
         "tags": tf.train.Feature(bytes_list=tf.train.BytesList(value=record["tags"])),
+        "blob": tf.train.Feature(bytes_list=tf.train.BytesList(value=[BLOB])),
     }
     if "pixels" in record:
         features["pixels"] = tf.train.Feature(float_list=tf.train.FloatList(value=record["pixels"]))
@@ -138,6 +148,7 @@ def test_a_record_becomes_what_transform_makes_and_keeps_its_raw_features(graph)
         assert example["image"].shape == (16, 16, 3)
         assert example["label"].shape == (1,)
         assert list(example["tags"]) == record["tags"]
+        assert list(example["blob"]) == list(example["raw/blob"]) == [BLOB]
         np.testing.assert_array_equal(example["raw/pixels"], record["pixels"].astype(np.float32))
         assert list(example["raw/colour"]) == [record["colour"].encode()]
     colours = {r["colour"]: int(decode("", _serialized(r))["label"][0]) for r in records()}
@@ -156,7 +167,7 @@ def test_a_record_that_the_graph_refuses_is_an_error_in_its_place(graph):
 
 def test_without_a_graph_examples_are_as_they_are():
     example = transforms.decoder({})("here", _serialized(records()[1]))
-    assert set(example) == {"pixels", "colour", "tags"}
+    assert set(example) == {"pixels", "colour", "tags", "blob"}
 
 
 def test_calibration_sees_transformed_examples(models, examples, graph, tmp_path):

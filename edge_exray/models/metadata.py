@@ -36,13 +36,15 @@ def read_contract(model: str | os.PathLike[str] | bytes) -> InputContract | None
         ModelError: The file is missing or no .tflite.
         SpecError: The contract has been damaged, or another version wrote it.
     """
-    path = "<bytes>" if isinstance(model, bytes) else os.fspath(model)
     if isinstance(model, bytes):
-        locations.check_identifier(model, path)
-        content = model
-    else:
-        locations.check_tflite(model)
-        content = pathlib.Path(model).read_bytes()
+        locations.check_identifier(model, "<bytes>")
+        return contract_in(model, "<bytes>")
+    locations.check_tflite(model)
+    return contract_in(pathlib.Path(model).read_bytes(), os.fspath(model))
+
+
+def contract_in(content: bytes, path: str) -> InputContract | None:
+    """Does what `read_contract` does with the content of a .tflite; `path` names it in messages."""
     try:
         entry = _entry(content)
     except (struct.error, ValueError, IndexError) as e:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from edge_exray.contract import InputContract
-from edge_exray.models.metadata import read_contract
+from edge_exray.models.metadata import contract_in
 from edge_exray.models.tflite import EdgeModel
 
 
@@ -38,7 +38,7 @@ class ContractStatistics:
 
 def contract_of(edge: EdgeModel) -> InputContract | None:
     """Returns the contract that an edge model carries, with the names that its inputs have now."""
-    contract = read_contract(edge.content)
+    contract = contract_in(edge.content, edge.path)
     if contract is None:
         return None
     names = {stored: name for name, stored in edge.stored_inputs.items()}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import edge_exray
-from edge_exray import InputContract
+from edge_exray import InputContract, errors
 from edge_exray.diagnosis.report import CheckResult, Report, Verdict
 from edge_exray.frames.functions import UserFunctions
 from edge_exray.models.metadata import attach
@@ -24,10 +24,11 @@ def frames():
 
 @pytest.fixture
 def validate(conv_net, edge_models, frames, tmp_path):
-    """Validates `conv_net` as int8 with a contract that declares `DECLARED` and what is given."""
+    """Validates `conv_net` as int8 with a contract that declares `DECLARED` and what is given, but not what is None."""
 
     def run(declared=None, mode="int8", name="image", examples=frames, **functions) -> Report:
-        contract = InputContract.from_dict({"inputs": {name: {**DECLARED, **(declared or {})}}})
+        properties = {prop: value for prop, value in {**DECLARED, **(declared or {})}.items() if value is not None}
+        contract = InputContract.from_dict({"inputs": {name: properties}})
         edge = tmp_path / "edge.tflite"
         edge.write_bytes(attach(pathlib.Path(edge_models[mode]).read_bytes(), contract))
         options = {"float_edge": edge_models["none"], "signature": "serving_dense"}
@@ -135,6 +136,19 @@ def test_the_declared_order_is_not_told_by_the_values_of_the_reference(validate)
 def test_few_frames_do_not_make_another_convention(validate, frames):
     check = found(validate({"mean": 127.5, "std": 63.75}, examples=frames[:20]))
     assert check.verdict is Verdict.PASSED
+
+
+def test_one_bound_declares_no_convention(validate):
+    check = found(validate({"mean": None, "std": None, "min": -1}))
+    assert check.verdict is Verdict.PASSED, check.message
+
+
+def test_a_contract_that_cannot_be_read_names_the_file(conv_net, edge_models, frames, tmp_path):
+    content = attach(pathlib.Path(edge_models["int8"]).read_bytes(), InputContract.from_dict({"inputs": {"image": {}}}))
+    edge = tmp_path / "edge.tflite"
+    edge.write_bytes(content.replace(b'"layout"', b'"lay-up"'))
+    with pytest.raises(errors.SpecError, match=r"input contract of .*edge\.tflite: inputs\.image: .*'lay-up'"):
+        edge_exray.validate(conv_net, edge, frames, float_edge=edge_models["none"], signature="serving_dense")
 
 
 def test_an_input_that_the_model_does_not_have_is_named(validate):

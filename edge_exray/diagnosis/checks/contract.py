@@ -38,7 +38,7 @@ class _Breach:
 
 def input_contract(evidence: Evidence) -> Finding | None:
     """The app feeds what the contract in the edge model declares, and so does the reference."""
-    document = evidence.replay.summary.get("input_contract")
+    document = evidence.replay.summary["input_contract"]
     if document is None:
         return None
     contract = InputContract.from_dict(document)
@@ -140,9 +140,10 @@ def _other_convention(evidence: Evidence, declared: InputFormat, name: str) -> s
     if span is None or declared.channels is None or name not in evidence.inputs:
         return None
     channels = evidence.channels(name)
-    low, high = float(span[0].min()), float(span[1].max())
+    width = float(span[1].max() - span[0].min())
     seen = channels.reference_range
-    if channels.frames < evidence.spec.min_frames or not seen[1] - seen[0] < _USED * (high - low):
+    # One bound alone declares no convention.
+    if channels.frames < evidence.spec.min_frames or np.isinf(width) or not seen[1] - seen[0] < _USED * width:
         return None
     for convention, (scale, offset) in CONVENTIONS.items():
         ends = np.array([offset, 255 * scale + offset])

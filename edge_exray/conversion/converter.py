@@ -69,7 +69,7 @@ class Conversion:
         source: Path of the SavedModel.
         source_fingerprint: See `edge_exray.models.saved_model.fingerprint`.
         left_float: See `edge_exray.conversion.promises.left_float`.
-        notes: What the converter had to change, in words.
+        notes: What had to be changed, and what of a recipe had no effect, in words.
         source_bytes: Size of the graph and the variables of the SavedModel.
         calibration: None when the mode needs none.
         versions: Of everything that had a part in it.

@@ -69,6 +69,8 @@ def resolve(recipe: str | os.PathLike[str] | Sequence[Mapping[str, Any]]) -> Rec
 
     try:
         entries = resolve_recipe(os.fspath(recipe))
+    except OSError as e:
+        raise errors.SpecError(f"{title} cannot be read: {e.strerror}; give it a JSON file or a name") from e
     except json.JSONDecodeError as e:
         raise errors.SpecError(f"{title} is not valid JSON: {e}") from e
     except ValueError as e:
@@ -106,7 +108,7 @@ def keep(recipe: Recipe, graph: Graph, ops: Iterable[Op]) -> Recipe:
     """Returns the recipe with entries at its end that leave these ops of the float edge model as they are."""
     kept = [
         # The operation is named because the output of the model, which stays quantised, goes by the name of its op.
-        {"regex": f"^{re.escape(_scope(graph, op))}$", "operation": _operation(op), "algorithm_key": _LEAVE}
+        {"regex": f"^{re.escape(_scope(graph, op.outputs))}$", "operation": _operation(op), "algorithm_key": _LEAVE}
         for op in ops
         if _operation(op) is not None
     ]
@@ -177,7 +179,7 @@ def check(edge: Graph, twins: Mapping[int, int], float_edge: Graph, recipe: Reci
         twin = float_edge.producers.get(twins.get(op.outputs[0], -1))
         if twin is None or twin.name != op.name:
             continue
-        config = _config(manager, float_edge, twin)
+        config = _config(manager, _operation(twin), _scope(float_edge, twin.outputs))
         for said, wanted, found in _promises(config, edge, op, float_edge, twin):
             if wanted != found:
                 raise errors.ConversionError(
@@ -187,27 +189,34 @@ def check(edge: Graph, twins: Mapping[int, int], float_edge: Graph, recipe: Reci
 
 
 def without_effect(graph: Graph, recipe: Recipe) -> list[str]:
-    """Tells which entries of a recipe hold for no op of a float edge model, in words.
+    """Tells which entries of a recipe quantise nothing of a float edge model, in words.
 
     Raises:
-        ConversionError: None of them does.
+        ConversionError: None of them quantises an op.
     """
-    idle = [i for i, entry in enumerate(recipe, 1) if not _quantizes(graph, entry)]
-    if len(idle) == len(recipe):
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    parts = (graph, *graph.subgraphs.values())
+    ops = [(_operation(op), _scope(part, op.outputs)) for part in parts for op in part.ops]
+    ends = [
+        (TFLOperationName.INPUT, _scope(graph, graph.inputs)),
+        (TFLOperationName.OUTPUT, _scope(graph, graph.outputs)),
+    ]
+    if not any(_quantizes(entry, ops) for entry in recipe):
         raise errors.ConversionError(
             "the recipe quantises no op of this model: its expressions find none, or their operations have no kernels "
             "for what it asks for (see default_policy.py of ai-edge-quantizer)"
         )
     return [
-        f"entry {i} of the recipe ({recipe[i - 1]['operation']} at {recipe[i - 1]['regex']!r}) quantises no op"
-        for i in idle
-        if recipe[i - 1]["algorithm_key"] != _LEAVE
+        f"entry {i} of the recipe ({entry['operation']} at {entry['regex']!r}) quantises nothing"
+        for i, entry in enumerate(recipe, 1)
+        if entry["algorithm_key"] != _LEAVE and not _quantizes(entry, [*ops, *ends])
     ]
 
 
-def _quantizes(graph: Graph, entry: dict[str, Any]) -> bool:
+def _quantizes(entry: dict[str, Any], places: Iterable[tuple[Any, str]]) -> bool:
     manager = _manager([entry])
-    return any(_config(manager, graph, op) is not None for op in graph.ops)
+    return any(_config(manager, operation, scope) is not None for operation, scope in places)
 
 
 def _promises(config: Any, edge: Graph, op: Op, float_edge: Graph, twin: Op) -> Iterable[tuple[str, str, str]]:
@@ -233,12 +242,11 @@ def _type(config: Any) -> str:
     return f"{config.dtype}{config.num_bits}" if config else "FLOAT32"
 
 
-def _config(manager: Any, graph: Graph, op: Op) -> Any:
+def _config(manager: Any, operation: Any, scope: str) -> Any:
     """Returns the configuration that holds for an op, None when it stays as it is."""
-    operation = _operation(op)
     if operation is None:
         return None
-    algorithm, config = manager.get_quantization_configs(operation, _scope(graph, op))
+    algorithm, config = manager.get_quantization_configs(operation, scope)
     return None if algorithm == _LEAVE else config
 
 
@@ -249,9 +257,14 @@ def _operation(op: Op) -> Any:
     return TFL_OP_CODE_TO_NAME.get(getattr(BuiltinOperator, op.name, None))
 
 
-def _scope(graph: Graph, op: Op) -> str:
-    """Returns the text that the expressions of a recipe are searched in, see `get_op_scope` of ai-edge-quantizer."""
-    return "".join(f"{graph.tensors[t].spec.name};" for t in op.outputs)
+def _scope(graph: Graph, tensors: Iterable[int]) -> str:
+    """Returns the text that the expressions of a recipe are searched in, see `get_op_scope` of ai-edge-quantizer.
+
+    Args:
+        graph: A graph of the float edge model.
+        tensors: The outputs of an op, or the inputs or outputs of the graph.
+    """
+    return "".join(f"{graph.tensors[t].spec.name};" for t in tensors)
 
 
 def _canonical(title: str, entries: Sequence[Mapping[str, Any]]) -> Recipe:

@@ -188,7 +188,7 @@ def test_recipe_is_what_the_weights_are_stored_by(mixed):
     assert mixed["recipe"].quantizer == "ai_edge_quantizer"
     assert mixed["recipe"].left_float == ["FULLY_CONNECTED at StatefulPartitionedCall:0"]
     assert mixed["recipe"].notes == [
-        "entry 3 of the recipe (FULLY_CONNECTED at 'nowhere') quantises no op",
+        "entry 3 of the recipe (FULLY_CONNECTED at 'nowhere') quantises nothing",
     ]
     assert mixed["recipe"].calibration is None
     assert mixed["recipe"].bytes < 0.4 * mixed["none"].bytes
@@ -308,6 +308,25 @@ def test_recipe_that_does_not_fit_the_model_is_an_error(edge_models):
 def test_unknown_recipe_is_an_error(recipe, words):
     with pytest.raises(errors.SpecError, match=words):
         recipes.resolve(recipe)
+
+
+def test_entries_for_the_ends_of_a_model_have_an_effect_but_are_not_enough(edge_models):
+    graph = EdgeModel(edge_models["none"]).graph
+    dense, *_ = recipes.resolve("static_wi8_ai8")
+    ends = [{**dense, "operation": end} for end in ("INPUT", "OUTPUT")]
+
+    assert recipes.without_effect(graph, [{**dense, "operation": "FULLY_CONNECTED"}, *ends]) == []
+    away = {**ends[0], "regex": "nowhere"}
+    assert recipes.without_effect(graph, [dense, away]) == [
+        "entry 2 of the recipe (INPUT at 'nowhere') quantises nothing"
+    ]
+    with pytest.raises(errors.ConversionError, match="the recipe quantises no op of this model"):
+        recipes.without_effect(graph, ends)
+
+
+def test_file_that_cannot_be_read_is_an_error(tmp_path):
+    with pytest.raises(errors.SpecError, match=r"recipe .* cannot be read: Is a directory; give it a JSON file"):
+        recipes.resolve(tmp_path)
 
 
 def test_file_that_is_no_json_is_an_error(tmp_path):

@@ -72,7 +72,7 @@ def own_error(evidence: Evidence) -> Finding | None:
     message = (
         f"An op is wrong by itself, {place_of(layer)}: on the float model's values it errs {accused.ratio:.3g} times "
         f"as much as rounding causes (nRMSE {drift.nrmse:.3g}). Look at its weights, bias and quantisation "
-        "parameters, or keep it in float."
+        "parameters, or keep it in float (keep_float_layers)."
     )
     suspect = suspected(layer, "quantization", f"own error {accused.ratio:.3g} times what rounding causes")
     own_figures = {"ratio": accused.ratio, "inherited_nrmse": accused.inherited_nrmse}
@@ -122,7 +122,7 @@ def quantization_drift(evidence: Evidence) -> Finding | None:
         message += f", which grows to {beyond.nrmse:.3g} at {place_of(first)}"
     message += (
         f"; {limit:g} is allowed, and its inputs carry {inherited(layer):.3g}. Look at this layer's weights and "
-        "quantisation parameters, or keep it in float."
+        "quantisation parameters, or keep it in float (keep_float_layers)."
     )
     suspect = suspected(layer, "quantization", f"drift jumps here from {inherited(layer):.3g} to {drift.nrmse:.3g}")
     return finding("quantization_drift", False, message, figures | drift_figures(layer, drift), [suspect])

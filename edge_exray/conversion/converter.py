@@ -365,7 +365,10 @@ def _error(document: dict[str, str], source: str, step: str) -> errors.ExrayErro
     words = "; ".join(said) or " ".join(document["message"].split())
     failure = f"the conversion of {source} failed while {step}: {document['type']}: {words}"
     if step.startswith("quantizing"):
-        failure = f"{failure.rstrip('.')}; choose another quantization, int8 has kernels for more ops than int16x8"
+        remedy = "choose another quantization, int8 has kernels for more ops than int16x8"
+        if step.endswith(modes.RECIPE):
+            remedy = "choose another recipe, or keep the layer that it fails at in float (keep_float_layers)"
+        failure = f"{failure.rstrip('.')}; {remedy}"
     return errors.ConversionError(failure)
 
 

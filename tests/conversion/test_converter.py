@@ -204,6 +204,14 @@ print("*** Check failure stack trace: ***", file=sys.stderr, flush=True)
 os.abort()
 """
 
+_FAILS_AT_A_RECIPE = """
+import pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+folder.joinpath("step").write_text("quantizing to recipe")
+folder.joinpath("error.json").write_text('{"type": "TypeError", "message": "no such argument."}')
+sys.exit(1)
+"""
+
 
 @pytest.mark.parametrize(
     ("program", "words"),
@@ -211,6 +219,10 @@ os.abort()
         (
             _SAYS_AND_ABORTS,
             r"killed by SIGABRT while quantizing to int8, .*conv_net: .*Check failed: scale > 0 \(0 vs. 0\)$",
+        ),
+        (
+            _FAILS_AT_A_RECIPE,
+            r"conv_net failed while quantizing to recipe: TypeError: no such argument; choose another recipe, or keep",
         ),
         (
             "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
@@ -224,7 +236,7 @@ os.abort()
         ("", "ended with status 0 while starting"),
         ("import time; time.sleep(60)", "stopped after 0.5 s while starting: allow it more time"),
     ],
-    ids=["abort", "kill", "allocation", "exit", "no result", "timeout"],
+    ids=["abort", "error", "kill", "allocation", "exit", "no result", "timeout"],
 )
 def test_death_of_the_child_is_one_error_and_no_file(program, words, conv_net, tmp_path, monkeypatch):
     monkeypatch.setattr(converter, "_WORKER", (sys.executable, "-c", program))

@@ -6,9 +6,10 @@ Each function takes the bytes of a file and returns those of the changed one.
 import copy
 from collections.abc import Callable
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+
+from edge_exray.models import flatbuffer
 
 _FILTER_INPUT, _BIAS_INPUT = 1, 2
 _DTYPES = {
@@ -188,11 +189,9 @@ def _change_constant(
 
 
 def _edit(content: bytes, change: Callable[[schema.ModelT], None]) -> bytes:
-    model = schema.ModelT.InitFromPackedBuf(content)
+    model = flatbuffer.unpack(content)
     change(model)
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return flatbuffer.pack(model, len(content))
 
 
 def set_softmax_beta(content: bytes, op_index: int, beta: float) -> bytes:

@@ -1,6 +1,5 @@
 import pathlib
 
-import flatbuffers
 import models_zoo
 import numpy as np
 import pytest
@@ -8,6 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edge_exray import errors
 from edge_exray.conversion import converter
+from edge_exray.models import flatbuffer
 from edge_exray.models.graph import read_graph
 from edge_exray.models.tflite import EdgeModel
 
@@ -111,11 +111,9 @@ def test_bodies_of_control_flow_are_graphs_of_their_own(tmp_path):
 
 
 def _stored(content: bytes, change) -> bytes:
-    model = schema.ModelT.InitFromPackedBuf(content)
+    model = flatbuffer.unpack(content)
     change(model)
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return flatbuffer.pack(model, len(content))
 
 
 def test_four_bit_constants_are_unpacked(edge_models):

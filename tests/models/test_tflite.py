@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from edge_exray import errors
+from edge_exray.models import flatbuffer
 from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tflite import EdgeModel
 
@@ -164,15 +165,10 @@ def test_each_of_several_signatures_runs_and_shows_its_layers(signature, answer,
 
 
 def test_model_without_signatures_goes_by_tensor_names(two_signatures_net):
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
     content = pathlib.Path(two_signatures_net["none"]).read_bytes()
-    document = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    document = flatbuffer.unpack(content)
     document.signatureDefs = []
-    builder = flatbuffers.Builder()
-    builder.Finish(document.Pack(builder), b"TFL3")
-    model = EdgeModel(bytes(builder.Output()))
+    model = EdgeModel(flatbuffer.pack(document, len(content)))
     assert model.path == "<bytes>"
     (input_name,), (output_name,) = model.inputs, model.outputs
     assert {input_name, output_name} == {

@@ -95,6 +95,15 @@ class InputFormat:
         names = [name for name in self.bounds.split(", ") if getattr(self, name) is not None]
         return " and ".join(f"{name} {_numbers(getattr(self, name))}" for name in names)
 
+    @property
+    def allowed(self) -> str:
+        """The values that are allowed, in words, such as `"[-1, 1]"`."""
+        if self.span is None:
+            return "all values"
+        low, high = self.span
+        ends = f"[{low.min():.4g}, {high.max():.4g}]"
+        return f"{ends}, each channel its own part of it" if max(len(low), len(high)) > 1 else ends
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the declared properties, numbers that hold for all channels as one."""
         fields = {name: value for name, value in vars(self).items() if value is not None}
@@ -144,17 +153,14 @@ class InputFormat:
                 low, high = values.min(1), values.max(1)
             if np.any(low < smallest) or np.any(high > largest):
                 reach = f"input {name} reaches [{np.min(low):.4g}, {np.max(high):.4g}]"
-                return [Violation(name, self.bounds, f"{reach}, {self._allowed(span)}")]
+                remedy = ": feed (x - mean) / std" if self.bounds == "mean, std" else ""
+                return [Violation(name, self.bounds, f"{reach}, {self.normalisation} allow {self.allowed}{remedy}")]
         return []
 
     def _widened(self, span: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         width = span[1] - span[0]
         slack = np.where(np.isfinite(width), width, 0.0) * (_SLACK + _OVERSHOOT.get(self.resize or "", 0.0))
         return span[0] - slack, span[1] + slack
-
-    def _allowed(self, span: tuple[np.ndarray, np.ndarray]) -> str:
-        allowed = f"{self.normalisation} allow [{span[0].min():.4g}, {span[1].max():.4g}]"
-        return f"{allowed}: feed (x - mean) / std" if self.bounds == "mean, std" else allowed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,7 +63,7 @@ def imagenet(x: np.ndarray) -> np.ndarray:
             PHOTO | {"mean": [0, 100, 200], "std": [1, 2, 3]},
             lambda x: ((x - [0, 100, 200]) / [1, 2, 3])[..., ::-1],
             "mean, std",
-            "mean [0, 100, 200] and std [1, 2, 3] allow [-66.67, 255]",
+            "mean [0, 100, 200] and std [1, 2, 3] allow [-66.67, 255], each channel its own part of it: feed (x",
         ),
         (PHOTO, lambda x: np.where(x == 0, np.nan, x / 127.5 - 1), "finite", "holds NaN or inf"),
         (PHOTO, lambda x: np.where(x == 255, np.inf, x / 127.5 - 1), "finite", "holds NaN or inf"),

@@ -85,7 +85,7 @@ def _breaches(evidence: Evidence, contract: InputContract, name: str) -> list[_B
     if convention:
         message = (
             f"The contract of the edge model is not true: {declared.normalisation} of input {name} allow "
-            f"{_range(declared)}, the reference inputs of all {statistics.frames} frames keep to {convention}. Declare "
+            f"{declared.allowed}, the reference inputs of all {statistics.frames} frames keep to {convention}. Declare "
             "what training fed, or mend reference_inputs_fn."
         )
         found.append(_Breach(name, declared.bounds, "declaration", message))
@@ -122,7 +122,7 @@ def _what(evidence: Evidence, declared: InputFormat, name: str, prop: str, side:
         channels = evidence.channels(name)
         low, high = getattr(channels, f"{side}_range")
         reach = f"reach [{low:.4g}, {high:.4g}]" if channels.count else "cannot be compared"
-        return f"they {reach}, {declared.normalisation} allow {_range(declared)}"
+        return f"they {reach}, {declared.normalisation} allow {declared.allowed}"
     if prop == "finite":
         return "they hold NaN or infinite values"
     if prop == "inputs":
@@ -150,11 +150,6 @@ def _other_convention(evidence: Evidence, declared: InputFormat, name: str) -> s
         if np.abs(seen - ends).max() <= _SAME_END * (ends[1] - ends[0]):
             return convention
     return None
-
-
-def _range(declared: InputFormat) -> str:
-    assert declared.span is not None
-    return f"[{declared.span[0].min():.4g}, {declared.span[1].max():.4g}]"
 
 
 def _statistics(evidence: Evidence, name: str) -> ContractStatistics:

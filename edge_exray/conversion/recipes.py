@@ -138,8 +138,8 @@ def quantize(float_edge: bytes, recipe: Recipe, frames: Iterable[Mapping[str, np
     except ValueError as e:
         reason = first_line(e).rstrip(".")
         raise errors.ConversionError(
-            f"ai-edge-quantizer cannot apply the recipe: {reason}; choose another scheme for that layer, or name it in "
-            "keep_float_layers"
+            f"ai-edge-quantizer cannot apply the recipe: {reason}; choose another scheme for that layer, name it "
+            "in keep_float_layers, or take TensorFlow's quantizer"
         ) from e
     return bytes(made.quantized_model)
 

@@ -97,13 +97,15 @@ class EdgeConverter(base_component.BaseComponent):
         transform_graph: Channel of type `TransformGraph`, when `examples` are raw: the functions are then given what
             it makes of them, see `edge_exray.components.transforms`. Leave it out when `examples` are Transform's own.
         quantizer: `tensorflow`, its converter, or `ai_edge_quantizer` (extra `[quantizer]`).
-        recipe: A recipe of ai-edge-quantizer: name, path of a JSON file, or entries. The pipeline holds its entries,
-            so that a changed file is a changed parameter.
+        recipe: A recipe of ai-edge-quantizer: name, path of a JSON file, or entries. It is read when the pipeline is
+            built, which takes the extra `[quantizer]` there too; the pipeline holds its entries, so that a changed
+            file is a changed parameter.
         keep_float_layers: Layers that stay in float: their names in the float edge model, as the report shows them, or
             regular expressions that match a whole name. With quantizer `tensorflow` in `int8` and `int8_float_io` only.
 
     Raises:
         SpecError: A parameter has a value that cannot work, or lacks or excludes another.
+        ExrayError: A recipe is given, and ai-edge-quantizer is not installed.
     """
 
     SPEC_CLASS = EdgeConverterSpec

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import Self
 
-from edge_exray import errors
+from edge_exray import errors, schemas
 from edge_exray.specs import JsonSpec
 
 _COUNTS = {"RGB": 3, "BGR": 3, "GRAY": 1}
@@ -41,7 +41,7 @@ class InputFormat:
         fit: What becomes of another aspect ratio: `"stretch"`, `"center_crop"` or `"letterbox"`.
 
     Raises:
-        SpecError: The properties contradict each other.
+        SpecError: A property has a value that there is not, or the properties contradict each other.
     """
 
     channels: str | None = None
@@ -61,13 +61,16 @@ class InputFormat:
             if value is not None:
                 several = value if isinstance(value, Sequence) else [value]
                 object.__setattr__(self, name, tuple(float(v) for v in several))
+        # Here, because a contract need not come from JSON.
+        schemas.check({"inputs": {"NAME": self.to_dict()}}, "input_contract", errors.SpecError, "input contract")
         lengths = {len(v) for v in (self.mean, self.std, self.min, self.max) if v is not None} - {1}
         count = _COUNTS.get(self.channels or "")
         if len(lengths) > 1 or (count and lengths - {count}):
             need = f"{self.channels} needs 1 or {count}" if count else "all that are not 1 must be equal"
             raise errors.SpecError(f"input contract: mean, std, min or max have {sorted(lengths)} values, {need}")
-        if self.layout == "NHW" and self.channels not in (None, "GRAY"):
-            raise errors.SpecError(f"input contract: layout NHW has no axis for {self.channels}: write NHWC or NCHW")
+        if self.layout == "NHW" and (lengths or self.channels not in (None, "GRAY")):
+            what = self.channels or "several channels"
+            raise errors.SpecError(f"input contract: layout NHW has no axis for {what}: write NHWC or NCHW")
         span = self.span
         if span is not None and not np.all(span[0] < span[1]):
             raise errors.SpecError(f"input contract: {self.normalisation} leave no range, min must be below max")

@@ -114,11 +114,26 @@ def test_the_document_is_canonical_and_holds_what_is_declared_only():
         ({"inputs": {"image": {"min": [1, 2], "max": [1, 2, 3]}}}, "all that are not 1 must be equal"),
         ({"inputs": {"image": {"min": 1, "max": 0}}}, "min 1 and max 0 leave no range"),
         ({"inputs": {"image": {"channels": "RGB", "layout": "NHW"}}}, "layout NHW has no axis for RGB"),
+        ({"inputs": {"image": {"min": [0, 1], "layout": "NHW"}}}, "layout NHW has no axis for several channels"),
     ],
 )
 def test_a_contract_that_cannot_be_meant_is_refused(document, words):
     with pytest.raises(errors.SpecError, match=words):
         InputContract.from_dict(document)
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"channels": "rgb"}, r"inputs\.NAME\.channels: 'rgb' is not one of \['RGB'"),
+        ({"layout": "nhwc"}, r"inputs\.NAME\.layout: 'nhwc' is not one of"),
+        ({"mean": (127.5,)}, "'std' is a dependency of 'mean'"),
+        ({"mean": (0,), "std": (0,)}, r"inputs\.NAME\.std"),
+    ],
+)
+def test_a_format_that_is_built_in_python_is_checked_as_well(properties, words):
+    with pytest.raises(errors.SpecError, match=words):
+        InputFormat(**properties)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""EdgeReplay's workers: what a second process brings, and that it changes nothing in what is learned.
+"""EdgeReplay's workers: what further processes bring, and that it changes nothing in what is learned.
 
-python -m benchmarks.beam [--root DIR] [--frames 300] [--repeats 3]
+python -m benchmarks.beam [--root DIR] [--frames 300] [--repeats 3] [--workers 1 2 4]
 """
 
 import argparse
@@ -40,19 +40,20 @@ TOLERANCE = 1e-9
 
 def main() -> int:
     """Prints the table and returns 0 when all runs learned the same."""
-    parser = argparse.ArgumentParser(description="Compare one and two worker processes of EdgeReplay.")
+    parser = argparse.ArgumentParser(description="Compare numbers of worker processes of EdgeReplay.")
     parser.add_argument("--root", type=pathlib.Path, help="folder that keeps the network (default: a temporary one)")
     parser.add_argument("--frames", type=int, default=300, help="frames to replay")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each kind, in turns")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="processes; the first is the measure")
     arguments = parser.parse_args()
     # Also for the workers, which inherit it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
-        return _measure(arguments.root or scratch, scratch, arguments.frames, arguments.repeats)
+        return _measure(arguments.root or scratch, scratch, arguments.frames, arguments.repeats, arguments.workers)
 
 
-def _measure(root: pathlib.Path, scratch: pathlib.Path, count: int, repeats: int) -> int:
+def _measure(root: pathlib.Path, scratch: pathlib.Path, count: int, repeats: int, numbers: list[int]) -> int:
     paths = ModelPaths(
         str(zoo.saved_model(NETWORK, root)),
         str(zoo.tflite(NETWORK, root, "none")),
@@ -63,10 +64,10 @@ def _measure(root: pathlib.Path, scratch: pathlib.Path, count: int, repeats: int
     options = TallyOptions()
     expected = replay.replay(paths, try_tfrecords(many), scratch / "expected", options=options)
     walls: dict[tuple[int, int], list[float]] = {}
-    differences: dict[int, tuple[int, float]] = {1: (0, 0.0), 2: (0, 0.0)}
+    differences: dict[int, tuple[int, float]] = dict.fromkeys(numbers, (0, 0.0))
     for _ in range(repeats):
         # In turns, so that what else the machine does meets all alike.
-        for workers in (1, 2):
+        for workers in numbers:
             for files, frames in ((few, WARM_FRAMES), (many, count)):
                 start = time.perf_counter()
                 replayed = _replay(paths, files, expected.alignment, options, workers, scratch / f"{workers}-{frames}")
@@ -76,18 +77,18 @@ def _measure(root: pathlib.Path, scratch: pathlib.Path, count: int, repeats: int
 
     wall = {key: statistics.median(values) for key, values in walls.items()}
     # What the frames cost beyond the start of the processes and the opening of the models.
-    frame = {w: (wall[w, count] - wall[w, WARM_FRAMES]) / (count - WARM_FRAMES) for w in (1, 2)}
+    frame = {w: (wall[w, count] - wall[w, WARM_FRAMES]) / (count - WARM_FRAMES) for w in numbers}
     table = rich.table.Table(title=f"{NETWORK}, {count} frames, median of {repeats}", box=rich.box.SIMPLE_HEAD)
     table.add_column("worker processes")
     for column in ("whole run", "a frame", "speed-up a frame", "other counts", "largest difference of sums"):
         table.add_column(column, justify="right")
-    for workers in (1, 2):
+    for workers in numbers:
         counts, sums = differences[workers]
         table.add_row(
             str(workers),
             f"{wall[workers, count]:.1f} s",
             f"{1000 * frame[workers]:.1f} ms",
-            f"{frame[1] / frame[workers]:.2f}",
+            f"{frame[numbers[0]] / frame[workers]:.2f}",
             str(counts),
             formats.number(sums),
         )
@@ -113,7 +114,8 @@ def _replay(
             | beam_replay.Replay(shared_replayer, alignment, Decoder(), None, options, directory)
         )
     failures = beam_replay.take_failures(directory, options)
-    result.write_head(directory, replay.summary(paths, shared_replayer.acquire(), failures), alignment)
+    learned = result.ReplayResult(directory).statistics
+    result.write_head(directory, replay.summary(paths, shared_replayer.acquire(), failures, learned), alignment)
     return result.ReplayResult.open(directory)
 
 

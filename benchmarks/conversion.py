@@ -154,14 +154,38 @@ def _two_inputs(count: int, seed: int) -> _Frames:
     return [{**frame, "ids": np.array([[i % 4]], np.int32)} for i, frame in enumerate(floats)]
 
 
+def _demo_cnn(folder: pathlib.Path) -> str:
+    """Saves the network of the demo, not trained but with settled batch norm."""
+    import keras
+
+    from edge_exray.pipelines import trainer
+
+    keras.utils.set_random_seed(0)
+    model = trainer.build_model()
+    for seed in range(30):
+        model(np.concatenate([frame["image"] for frame in _tiles(16, seed)]), training=True)
+    path = str(folder / "demo_cnn")
+    trainer.export_model(model, path)
+    return path
+
+
+def _tiles(count: int, seed: int) -> _Frames:
+    return [{"image": frame["image"] * 2 - 1} for frame in _random(count, seed, image=(32, 32, 3))]
+
+
 def _sources(root: pathlib.Path) -> dict[str, Source]:
     sources = {
+        "demo_cnn": Source(_demo_cnn, _tiles, "serving_dense"),
         "small_cnn": Source(
             lambda folder: models_zoo.save_conv_net(folder / "small_cnn"),
             lambda count, seed: _split({"image": models_zoo.make_frames(count, seed)[0]}),
             "serving_dense",
         ),
         "two_inputs": Source(lambda folder: models_zoo.save_two_input_net(folder / "two_inputs"), _two_inputs),
+        "lstm": Source(
+            lambda folder: models_zoo.save_lstm_net(folder / "lstm"),
+            lambda count, seed: _random(count, seed, x=(6, 3)),
+        ),
         "open_batch_rnn": Source(
             lambda folder: models_zoo.save_sequence_net(folder / "open_batch_rnn"),
             lambda count, seed: _random(count, seed, x=(5, 4)),

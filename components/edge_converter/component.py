@@ -89,8 +89,8 @@ class EdgeConverter(base_component.BaseComponent):
         calibration_splits: The splits to draw it from.
         seed: Seed of the sample.
         timeout_seconds: When to give the conversion up.
-        memory_limit_mb: Resident memory of the converting process, in MiB, at which to give it up. None leaves it to
-            the system.
+        memory_limit_mb: Resident memory of the converting process, in MiB, at which to give it up. None takes
+            nine tenths of what is free.
         select_tf_ops: Keep ops without TensorFlow Lite kernels as TensorFlow's, which the app must link.
         input_contract: JSON of `schemas/input_contract.schema.json`: normalisation, channel order and size of the
             inputs, and labels. Both models carry it, for the app to read and for EdgeReplay to check.

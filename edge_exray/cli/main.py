@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_exray import errors
-from edge_exray.cli import lint, profile, validate
+from edge_exray.cli import convert, lint, profile, validate
 from edge_exray.version import __version__
 
 STATUS_ERROR = 1
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(validate.validate)
+app.command()(convert.convert)
 app.command()(profile.profile)
 app.command()(lint.lint)
 

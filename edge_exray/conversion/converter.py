@@ -30,6 +30,8 @@ DEFAULT_TIMEOUT = 1800.0
 
 _OUTPUT = "output"
 _POLL = 0.05  # seconds
+# The system that runs out of memory ends other programs first.
+_FREE_SHARE = 0.9
 
 # Tests put another program here to see it die.
 _WORKER = (sys.executable, "-m", "edge_exray.conversion.worker")
@@ -139,7 +141,7 @@ def convert(
         signature: Name of the signature; None takes the only one with dense inputs.
         calibration: See `convert_many`.
         timeout: Seconds after which the conversion is given up.
-        memory_limit: Bytes of resident memory above which it is; None leaves it to the system.
+        memory_limit: Bytes of resident memory above which it is; None takes nine tenths of what is free now.
         select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
             TensorFlow operators" in the LiteRT guide); they are told in the notes.
         input_contract: See `convert_many`.
@@ -186,7 +188,7 @@ def convert_many(
         calibration: Frames to measure the activations on, for the modes that need it: input name to array with
             batch axis. Consumed once, never held in memory together.
         timeout: Seconds after which the conversion is given up.
-        memory_limit: Bytes of resident memory above which it is; None leaves it to the system.
+        memory_limit: Bytes of resident memory above which it is; None takes nine tenths of what is free now.
         select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
             TensorFlow operators" in the LiteRT guide); they are told in the notes.
         input_contract: What apps must know of the inputs; stored in the files, see `edge_exray.models.metadata`.
@@ -235,7 +237,8 @@ def convert_many(
         }
         (folder / REQUEST).write_text(json.dumps(request), "utf-8")
         start = time.perf_counter()
-        result = _run(folder, source, timeout, memory_limit)
+        free = psutil.virtual_memory().available
+        result = _run(folder, source, timeout, memory_limit or int(_FREE_SHARE * free))
         seconds = time.perf_counter() - start
         for out, mode in outputs.items():
             files.write_atomically(out, (folder / f"{mode}.tflite").read_bytes())
@@ -289,7 +292,7 @@ def _write_frames(folder: pathlib.Path, frames: Iterable[Mapping[str, np.ndarray
     return Calibration(count, digest.hexdigest())
 
 
-def _run(folder: pathlib.Path, source: str, timeout: float, memory_limit: int | None) -> dict[str, Any]:
+def _run(folder: pathlib.Path, source: str, timeout: float, memory_limit: int) -> dict[str, Any]:
     """Runs the child process in the folder and returns its result, or raises what stopped it."""
     environment = {
         **os.environ,
@@ -326,7 +329,7 @@ def _run(folder: pathlib.Path, source: str, timeout: float, memory_limit: int | 
     )
 
 
-def _watch(child: subprocess.Popen, timeout: float, memory_limit: int | None) -> tuple[str, str] | None:
+def _watch(child: subprocess.Popen, timeout: float, memory_limit: int) -> tuple[str, str] | None:
     """Waits for the end of the child process, or for it to exceed a limit: then which and what to do about it."""
     process = psutil.Process(child.pid)
     end = time.monotonic() + timeout
@@ -338,7 +341,7 @@ def _watch(child: subprocess.Popen, timeout: float, memory_limit: int | None) ->
             return None
         except subprocess.TimeoutExpired:
             used = _resident(process)
-        if memory_limit is not None and used > memory_limit:
+        if used > memory_limit:
             return (
                 f"at {used / 2**20:.0f} MiB of memory, the limit is {memory_limit / 2**20:.0f} MiB,",
                 "allow it more memory, or convert a smaller model",

@@ -46,6 +46,9 @@ _KERNELS = {
     "int16": "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8",
 }
 
+# The first TensorFlow that was seen to convert fused LSTMs to float16; 2.16 takes memory until there is no more.
+_FUSED_LSTM_FLOAT16 = (2, 21)
+
 
 def main(folder: pathlib.Path) -> None:
     """Converts what `request.json` in the folder asks for."""
@@ -73,9 +76,8 @@ def main(folder: pathlib.Path) -> None:
     contract = _contract(request, inputs, outputs)
     source = _Source(loaded, function, folder, request)
     calibrated = [mode for mode in wanted if mode.needs_calibration]
-    if has_loop and calibrated:
-        # Only what is converted tells: a loop of Keras 2's LSTM becomes one fused op.
-        _refuse_loop(source.float_model, calibrated[0], path)
+    if has_loop:
+        _refuse_loop(source, wanted, path)
     models = {}
     for mode in wanted:
         made = source.make(mode)
@@ -127,12 +129,27 @@ def _contract(
     return contract
 
 
-def _refuse_loop(float_edge: EdgeModel, mode: modes.Mode, path: str) -> None:
-    if any(op.name == "WHILE" for op in float_edge.graph.ops):
-        raise errors.ConversionError(
-            f"{path} cannot become {mode.name}: it has a loop, such as an LSTM or GRU layer, and no "
-            "calibrator measures the tensors inside of it; choose dynamic_range, float16 or none"
-        )
+def _refuse_loop(source: "_Source", wanted: Sequence[modes.Mode], path: str) -> None:
+    """Refuses what is known not to work with a loop, before it costs an hour or all memory."""
+    import tensorflow as tf
+
+    for mode in wanted:
+        if not mode.needs_calibration and mode.name != "float16":
+            continue
+        # Only what is converted tells: a loop of Keras 2's LSTM becomes one fused op.
+        ops = {op.name for op in source.float_model.graph.ops}
+        if mode.needs_calibration and "WHILE" in ops:
+            raise errors.ConversionError(
+                f"{path} cannot become {mode.name}: it has a loop, such as an LSTM or GRU layer, and no "
+                "calibrator measures the tensors inside of it; choose dynamic_range, float16 or none"
+            )
+        is_old = tuple(map(int, tf.__version__.split(".")[:2])) < _FUSED_LSTM_FLOAT16
+        is_tensorflow = source.request["quantizer"] == modes.TENSORFLOW
+        if mode.name == "float16" and is_tensorflow and is_old and "UNIDIRECTIONAL_SEQUENCE_LSTM" in ops:
+            raise errors.ConversionError(
+                f"{path} cannot become float16: the converter of TensorFlow {tf.__version__} never ends on "
+                'a fused LSTM, such as Keras 2 makes; choose dynamic_range, or quantizer="ai_edge_quantizer"'
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,7 +37,7 @@ class EdgeModel:
         signature: Name of the signature whose input and output names to use; may be left out when the model has
             at most one. A model without signatures goes by its tensor names.
         delegates: Extra delegates for the interpreter.
-        allow_tensorflow_ops: Opens a model with ops of TensorFlow; they run only where TensorFlow is imported.
+        allow_tensorflow_ops: Opens a model with ops of TensorFlow, by TensorFlow's own interpreter.
 
     Raises:
         ModelError: The file is missing or damaged, holds an op that this runtime cannot run, or lacks the
@@ -49,7 +49,7 @@ class EdgeModel:
         bytes: Size of the file.
         inputs, outputs: Signature name to description of the tensor.
         stored_inputs: Input name to its name in the file; another one after `rename`.
-        interpreter: The LiteRT interpreter.
+        interpreter: The interpreter, of LiteRT unless TensorFlow's ops need TensorFlow's.
     """
 
     def __init__(
@@ -70,13 +70,12 @@ class EdgeModel:
         self.bytes = len(self._file)
         locations.check_identifier(self._file, self.path)
         self._preserves = preserve_tensors
-        load = functools.partial(
-            litert.Interpreter,
-            experimental_op_resolver_type=KERNELS[kernels],
-            experimental_preserve_all_tensors=preserve_tensors,
-            experimental_delegates=list(delegates) or None,
-            num_threads=num_threads,
-        )
+        options = {
+            "experimental_preserve_all_tensors": preserve_tensors,
+            "experimental_delegates": list(delegates) or None,
+            "num_threads": num_threads,
+        }
+        load = functools.partial(litert.Interpreter, experimental_op_resolver_type=KERNELS[kernels], **options)
         try:
             with warnings.catch_warnings():
                 # LiteRT warns that preserving tensors is meant for debugging: that is what it is used for here.
@@ -86,8 +85,13 @@ class EdgeModel:
                 self.content = flatbuffer.lead_with(self._file, signature) if signature else self._file
                 if self.content is not self._file:
                     self.interpreter = load(model_content=self.content)
-            if not allow_tensorflow_ops:
-                self._refuse_tensorflow_ops()
+            if self._has_tensorflow_ops(allow_tensorflow_ops):
+                import tensorflow as tf
+
+                resolver = tf.lite.experimental.OpResolverType[KERNELS[kernels].name]
+                self.interpreter = tf.lite.Interpreter(
+                    model_content=self.content, experimental_op_resolver_type=resolver, **options
+                )
             self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as e:
             raise errors.ModelError(f"{self.path} does not load in LiteRT: {first_line(e)}") from e
@@ -180,15 +184,16 @@ class EdgeModel:
         except ValueError as e:
             raise errors.ModelError(f"LiteRT keeps no values of tensor {index} of {self.path}: {first_line(e)}") from e
 
-    def _refuse_tensorflow_ops(self) -> None:
-        """Whether LiteRT runs such ops depends on whether TensorFlow happens to be loaded in this process."""
+    def _has_tensorflow_ops(self, allowed: bool) -> bool:
+        """Refuses such ops unless they are allowed: LiteRT runs them at best where TensorFlow happens to be loaded."""
         found = [name for name in graphs.custom_ops(self.content) if name.startswith("Flex")]
-        if found:
+        if found and not allowed:
             raise errors.ModelError(
                 f"{self.path} has ops that LiteRT does not run, {', '.join(found)}: they are TensorFlow's own "
                 "(SELECT_TF_OPS); convert with TFLITE_BUILTINS alone, or compute them outside the signature that the "
                 "device runs"
             )
+        return bool(found)
 
     def _names(self, signature: str | None) -> tuple[dict[str, int], dict[str, int]]:
         signatures = self.interpreter._get_full_signature_list()

@@ -1,5 +1,6 @@
 """Conversions of real tiny models. Each child process imports TensorFlow, so the tests share as few as they can."""
 
+import importlib.metadata
 import json
 import pathlib
 import sys
@@ -12,6 +13,8 @@ from edge_exray import errors, schemas
 from edge_exray.conversion import converter
 from edge_exray.models import saved_model
 from edge_exray.models.tflite import EdgeModel
+
+_TENSORFLOW = tuple(map(int, importlib.metadata.version("tensorflow").split(".")[:2]))
 
 
 def _frames(count: int = 40) -> list[dict[str, np.ndarray]]:
@@ -167,6 +170,28 @@ def test_loop_is_not_calibrated(tmp_path):
             models_zoo.save_recurrent_net(tmp_path / "net"), tmp_path / "model.tflite", calibration=[frame]
         )
     assert [p.name for p in tmp_path.iterdir()] == ["net"]
+
+
+@pytest.mark.skipif(_TENSORFLOW >= (2, 21), reason="this converter ends")
+def test_fused_lstm_that_the_converter_never_ends_on_is_refused(tmp_path):
+    path = models_zoo.save_lstm_net(tmp_path / "net")
+    with pytest.raises(errors.ConversionError, match=r"never ends on a fused LSTM.* quantizer=\"ai_edge_quantizer\""):
+        converter.convert(path, tmp_path / "model.tflite", quantization="float16", memory_limit=2**31)
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        "ai_edge_quantizer",
+        pytest.param(
+            "tensorflow", marks=pytest.mark.skipif(_TENSORFLOW < (2, 21), reason="this converter does not end")
+        ),
+    ],
+)
+def test_fused_lstm_becomes_float16(quantizer, tmp_path):
+    path, out = models_zoo.save_lstm_net(tmp_path / "net"), tmp_path / "model.tflite"
+    converter.convert(path, out, quantization="float16", quantizer=quantizer, memory_limit=2**31)
+    assert "FLOAT16" in {tensor.type for tensor in EdgeModel(out).graph.tensors if tensor.is_constant}
 
 
 def test_op_without_kernels_of_a_mode_is_named(tmp_path):

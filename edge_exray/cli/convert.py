@@ -38,7 +38,7 @@ def convert(
         str | None,
         typer.Option(metavar="NAME", help="Signature that the device runs.", show_default="the one with dense inputs"),
     ] = None,
-    num_examples: Annotated[int, typer.Option(min=1, help="Sampled from the examples, as many of each class.")] = 100,
+    num_examples: Annotated[int, typer.Option(min=1, help="Sampled from the examples, as many of each class.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
     keep_float_layer: Annotated[
         list[str] | None,
@@ -79,6 +79,7 @@ def convert(
         files.check_file(path)
     entries = None if recipe is None else recipes.resolve(recipe)
     mode = modes.find(quantization, entries)
+    modes.check_choice([mode], quantizer, recipe, keep_float_layer or ())
     if mode.needs_calibration and examples is None:
         raise errors.SpecError(
             f"quantization {quantization!r} measures the activations on real data: give it with --examples"

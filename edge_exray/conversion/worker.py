@@ -85,7 +85,7 @@ def main(folder: pathlib.Path) -> None:
         _step(folder, f"checking the {mode.name} model")
         if contract is not None:
             content = metadata.attach(content, contract)
-        edge = EdgeModel(content, kernels="builtin", allow_tensorflow_ops=True)
+        edge = _open(content, mode)
         kept = source.check(edge, made)
         promises.check(edge, mode, inputs, outputs, kept)
         (folder / f"{mode.name}.tflite").write_bytes(content)
@@ -117,6 +117,17 @@ def main(folder: pathlib.Path) -> None:
         "ranges": ranges,
     }
     files.write_atomically(folder / RESULT, json.dumps(result).encode())
+
+
+def _open(content: bytes, mode: modes.Mode) -> EdgeModel:
+    """Opens what was made as a device will, on production kernels: there are models that only the others take."""
+    try:
+        return EdgeModel(content, allow_tensorflow_ops=True)
+    except errors.ModelError as e:
+        reason = str(e).removeprefix("<bytes> ")
+        raise errors.ConversionError(
+            f"the {mode.name} model was made and no device would run it, it {reason}; choose another quantization or recipe"
+        ) from e
 
 
 def _contract(

@@ -204,6 +204,13 @@ def test_blocks_of_another_size_break_the_promise(mixed):
         recipes.check(edge.graph, twins, float_edge.graph, larger)
 
 
+def test_model_that_only_other_kernels_run_is_an_error_and_no_file(dense_net, tmp_path):
+    recipe = [_entry(".*", 2, "BLOCKWISE_32", unpack=False)]
+    with pytest.raises(errors.ConversionError, match=r"no device would run it, .*INT2.*XNNPACK.*choose another"):
+        converter.convert(dense_net, tmp_path / "model.tflite", quantization="recipe", recipe=recipe)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_own_error_of_blocks_and_unpacked_weights_is_that_of_rounding(mixed, dense_net):
     report = edge_exray.validate(
         dense_net, mixed["recipe"].path, [{"x": row} for row in _rows(40, 2)], float_edge=mixed["none"].path

@@ -126,7 +126,8 @@ def _open(content: bytes, mode: modes.Mode) -> EdgeModel:
     except errors.ModelError as e:
         reason = str(e).removeprefix("<bytes> ")
         raise errors.ConversionError(
-            f"the {mode.name} model was made and no device would run it, it {reason}; choose another quantization or recipe"
+            f"the {mode.name} model was made, but no device would run it, it {reason}; "
+            "choose another quantization or recipe"
         ) from e
 
 

@@ -92,12 +92,20 @@ def _worst_frame(frame: WorstFrame, evidence: Evidence) -> dict[str, Any]:
         },
         "pictures": {
             name: {
-                side: pictures.picture(getattr(frame, side)[name], *evidence.channels(name).reference_range)
+                side: pictures.picture(getattr(frame, side)[name], *_scale(frame, name, evidence))
                 for side in ("reference", "app")
             }
             for name in sorted(shown)
         },
     }
+
+
+def _scale(frame: WorstFrame, name: str, evidence: Evidence) -> tuple[float, float]:
+    """Returns the values that are black and white in the pictures of an input."""
+    low, high = evidence.channels(name).reference_range
+    if low > high:  # no frame counted, as where the app feeds another size
+        return float(frame.reference[name].min()), float(frame.reference[name].max())
+    return float(low), float(high)
 
 
 def _top(values: np.ndarray) -> list[dict[str, Any]]:

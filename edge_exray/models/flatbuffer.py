@@ -75,4 +75,6 @@ def lead_with(content: bytes, signature: str) -> bytes:
         for operator in subgraph.operators:
             for options, name, value in list(subgraph_options(operator)):
                 setattr(options, name, swapped.get(value, value))
+    # A list by graph of what must run before what, beyond the order of the ops, which suffices.
+    model.metadata = [entry for entry in model.metadata or () if entry.name != b"model_control_dependencies"]
     return pack(model, len(content))

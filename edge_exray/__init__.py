@@ -15,6 +15,7 @@ _LAZY = {
     "profile": "edge_exray.profiling.profile",
     "lint": "edge_exray.conversion.linter",
     "convert": "edge_exray.conversion.converter",
+    "convert_many": "edge_exray.conversion.converter",
     "read_contract": "edge_exray.models.metadata",
     "Report": "edge_exray.diagnosis.report",
     "ValidationSpec": "edge_exray.diagnosis.spec",

@@ -131,6 +131,8 @@ class InputFormat:
             if size is not None and axis is not None and shape[axis] not in (-1, size):
                 declared = getattr(self, prop) or f"{self.bounds} for {count}"
                 what = f"has {prop} {shape[axis]} (shape {list(shape)}), {declared} is declared"
+                if self.channels == "GRAY" and self.layout != "NHW":
+                    what += "; an image without an axis for channels has the layout NHW"
                 found.append(Violation(name, prop, f"input {name} {what}"))
         return found
 
@@ -211,6 +213,17 @@ class InputContract(JsonSpec):
         spec = super().from_dict(document, source)
         inputs = {name: InputFormat(**fields) for name, fields in document.get("inputs", {}).items()}
         return dataclasses.replace(spec, inputs=inputs, labels=tuple(spec.labels))
+
+    @classmethod
+    def read(
+        cls, contract: "InputContract | Mapping[str, Any] | str | None", source: str = ""
+    ) -> "InputContract | None":
+        """Takes a contract in any form: itself, the JSON document, or its text; None stays None."""
+        if contract is None or isinstance(contract, InputContract):
+            return contract
+        if isinstance(contract, str):
+            return cls.from_json(contract, source)
+        return cls.from_dict(dict(contract), source)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON document, with what is declared only."""

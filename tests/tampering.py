@@ -306,6 +306,15 @@ def unfix_shape(content: bytes, tensor_index: int, axis: int) -> bytes:
     return _edit(content, change)
 
 
+def drop_op(content: bytes, op_index: int) -> bytes:
+    """Takes an op away; nothing writes its output then."""
+
+    def change(model: schema.ModelT) -> None:
+        del model.subgraphs[0].operators[op_index]
+
+    return _edit(content, change)
+
+
 def drop_names(content: bytes) -> bytes:
     """Drops the signatures and the names of the inputs."""
 

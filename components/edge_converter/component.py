@@ -92,8 +92,8 @@ class EdgeConverter(base_component.BaseComponent):
         memory_limit_mb: Resident memory of the converting process, in MiB, at which to give it up. None takes
             nine tenths of what is free.
         select_tf_ops: Keep ops without TensorFlow Lite kernels as TensorFlow's, which the app must link.
-        input_contract: JSON of `schemas/input_contract.schema.json`: normalisation, channel order and size of the
-            inputs, and labels. Both models carry it, for the app to read and for EdgeReplay to check.
+        input_contract: `InputContract`, or JSON of `schemas/input_contract.schema.json`: normalisation, channel order
+            and size of the inputs, and labels. Both models carry it, for the app to read and for EdgeReplay to check.
         transform_graph: Channel of type `TransformGraph`, when `examples` are raw: the functions are then given what
             it makes of them, see `edge_exray.components.transforms`. Leave it out when `examples` are Transform's own.
         quantizer: `tensorflow`, its converter, or `ai_edge_quantizer` (extra `[quantizer]`).
@@ -125,7 +125,7 @@ class EdgeConverter(base_component.BaseComponent):
         timeout_seconds: int = int(converter.DEFAULT_TIMEOUT),
         memory_limit_mb: int | None = None,
         select_tf_ops: bool = False,
-        input_contract: str | None = None,
+        input_contract: InputContract | Mapping[str, Any] | str | None = None,
         transform_graph: types.BaseChannel | None = None,
         quantizer: str = modes.TENSORFLOW,
         recipe: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
@@ -148,7 +148,7 @@ class EdgeConverter(base_component.BaseComponent):
         ):
             if value is not None and value < 1:
                 raise errors.SpecError(f"EdgeConverter: {name} must be at least 1, is {value}")
-        contract = InputContract.from_json(input_contract, "of EdgeConverter")
+        contract = InputContract.read(input_contract, "of EdgeConverter")
         super().__init__(
             spec=EdgeConverterSpec(
                 model=model,
@@ -166,7 +166,7 @@ class EdgeConverter(base_component.BaseComponent):
                 timeout_seconds=timeout_seconds,
                 memory_limit_mb=memory_limit_mb,
                 select_tf_ops=int(select_tf_ops),
-                input_contract=contract.to_json() if input_contract else None,
+                input_contract=contract and contract.to_json(),
                 quantizer=quantizer,
                 recipe=None if entries is None else json.dumps(entries),
                 keep_float_layers=artifacts.names_json("EdgeConverter", "keep_float_layers", keep_float_layers),

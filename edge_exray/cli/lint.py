@@ -16,26 +16,36 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 def lint(
-    model: Annotated[str, typer.Argument(metavar="MODEL.tflite", help="Any edge model.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL.tflite", help="Any edge model.", show_default=False)],
     cloud: Annotated[
-        str | None, typer.Option(metavar="SAVED_MODEL", help="Also compare every constant with this cloud model's.")
+        str | None,
+        typer.Option(
+            metavar="SAVED_MODEL", help="Also compare every constant with this cloud model's.", show_default=False
+        ),
     ] = None,
     signature: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Its signature.  [default: the only one with dense inputs]")
+        str | None, typer.Option(metavar="NAME", help="Its signature.", show_default="the one with dense inputs")
     ] = None,
     expected_op: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Flex or custom op that the app has, such as 'Flex*'; repeatable."),
+        typer.Option(
+            metavar="PATTERN",
+            help="Flex or custom op that the app has, such as 'Flex*'; repeatable.",
+            show_default=False,
+        ),
     ] = None,
-    out: Annotated[pathlib.Path | None, typer.Option(metavar="FILE", help="Write the findings here as JSON.")] = None,
+    out: Annotated[
+        pathlib.Path | None, typer.Option(metavar="FILE", help="Write the findings here as JSON.", show_default=False)
+    ] = None,
 ) -> None:
-    """Checks an edge model without data; the status is 2 when a finding is an error, else 0."""
+    """Checks an edge model without data; the status is 2 if one of its findings is an error, else 0."""
     from edge_exray import files
     from edge_exray.conversion.linter import lint as run
 
     if cloud:
         console.import_tensorflow()
-    result = run(model, cloud=cloud, signature=signature, expected_ops=expected_op or ())
+    with console.native_log_hidden():
+        result = run(model, cloud=cloud, signature=signature, expected_ops=expected_op or ())
     _print(result)
     if out:
         files.write_atomically(out, json.dumps(result.to_dict(), indent=1).encode())
@@ -53,4 +63,4 @@ def _print(result: "LintResult") -> None:
         terminal.print(head, highlight=False, soft_wrap=True)
         for text in (finding.value, f"why: {finding.why}", f"do: {finding.fix}"):
             terminal.print(f"    {text}", markup=False, highlight=False, soft_wrap=True)
-    terminal.print(", ".join(f"{count} {severity}s" for severity, count in result.counts.items()))
+    terminal.print(", ".join(f"{count} {severity}{'s' * (count != 1)}" for severity, count in result.counts.items()))

@@ -127,25 +127,43 @@ def convert(
     timeout: float = DEFAULT_TIMEOUT,
     memory_limit: int | None = None,
     select_tf_ops: bool = False,
-    input_contract: InputContract | None = None,
+    input_contract: InputContract | Mapping[str, Any] | str | None = None,
     quantizer: str = modes.TENSORFLOW,
     recipe: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
     keep_float_layers: Sequence[str] = (),
 ) -> Conversion:
-    """Converts one signature of a SavedModel; see `convert_many`, which does the same for several modes.
+    """Converts one signature of a SavedModel; the same model, calibration and versions give the same bytes.
 
     Args:
         saved_model: Directory of the SavedModel.
         out: The .tflite file to write.
         quantization: Name of the mode, see `edge_exray.conversion.modes.MODES`, or "recipe".
-        signature: Name of the signature; None takes the only one with dense inputs.
-        calibration: See `convert_many`.
+        signature: Name of the signature; None takes the only one with dense inputs, and enters a model that only
+            parses tf.Examples behind the parsing.
+        calibration: Frames to measure the activations on, for the modes that need it: input name to array with
+            batch axis. Consumed once, never held in memory together.
         timeout: Seconds after which the conversion is given up.
         memory_limit: Bytes of resident memory above which it is; None takes nine tenths of what is free now.
         select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
             TensorFlow operators" in the LiteRT guide); they are told in the notes.
-        input_contract: See `convert_many`.
-        quantizer, recipe, keep_float_layers: See `convert_many`.
+        input_contract: What apps must know of the inputs, an `InputContract` or its JSON document; stored in the file, see
+            `edge_exray.models.metadata`.
+        quantizer: What makes the quantised modes: "tensorflow", its converter, or "ai_edge_quantizer", which quantises
+            the float edge model.
+        recipe: What ai-edge-quantizer makes of the model in the mode "recipe": the name of one of its recipes such as
+            "dynamic_wi4_afp32", the path of a JSON file, or the entries.
+        keep_float_layers: Layers that stay in float in the quantised models: their names in the float edge model, or
+            regular expressions that match a whole name, see `edge_exray.conversion.layers.find`. With TensorFlow's
+            converter in int8 and int8_float_io only.
+
+    Raises:
+        SpecError: A mode, quantizer or recipe is unknown, a mode needs a calibration that was not given, a layer to
+            keep is not there, or the input contract does not fit the model.
+        ExrayError: ai-edge-quantizer is asked for, and not installed.
+        DataError: The calibration has no frames, or one does not have the model's inputs.
+        ModelError: There is no SavedModel, or no such dense signature.
+        ConversionError: The converter failed, died, or needed too much time or memory, or its result breaks a promise
+            of its mode.
     """
     jobs = {os.fspath(out): quantization}
     return convert_many(
@@ -172,7 +190,7 @@ def convert_many(
     timeout: float = DEFAULT_TIMEOUT,
     memory_limit: int | None = None,
     select_tf_ops: bool = False,
-    input_contract: InputContract | None = None,
+    input_contract: InputContract | Mapping[str, Any] | str | None = None,
     quantizer: str = modes.TENSORFLOW,
     recipe: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
     keep_float_layers: Sequence[str] = (),
@@ -184,33 +202,14 @@ def convert_many(
     Args:
         saved_model: Directory of the SavedModel.
         outputs: The .tflite files to write, each with the name of its mode.
-        signature: Name of the signature; None takes the only one with dense inputs.
-        calibration: Frames to measure the activations on, for the modes that need it: input name to array with
-            batch axis. Consumed once, never held in memory together.
-        timeout: Seconds after which the conversion is given up.
-        memory_limit: Bytes of resident memory above which it is; None takes nine tenths of what is free now.
-        select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
-            TensorFlow operators" in the LiteRT guide); they are told in the notes.
-        input_contract: What apps must know of the inputs; stored in the files, see `edge_exray.models.metadata`.
-        quantizer: What makes the quantised modes: "tensorflow", its converter, or "ai_edge_quantizer", which quantises
-            the float edge model.
-        recipe: What ai-edge-quantizer makes of the model in the mode "recipe": the name of one of its recipes such as
-            "dynamic_wi4_afp32", the path of a JSON file, or the entries.
-        keep_float_layers: Layers that stay in float in the quantised models: their names in the float edge model, or
-            regular expressions that match a whole name, see `edge_exray.conversion.layers.find`. With TensorFlow's
-            converter in int8 and int8_float_io only.
+        signature, calibration, timeout, memory_limit, select_tf_ops, input_contract, quantizer, recipe,
+            keep_float_layers: See `convert`.
 
     Returns:
         One result for each output, in their order. Either all files are written or none.
 
     Raises:
-        SpecError: A mode, quantizer or recipe is unknown, a mode needs a calibration that was not given, a layer to
-            keep is not there, or the input contract does not fit the model.
-        ExrayError: ai-edge-quantizer is asked for, and not installed.
-        DataError: The calibration has no frames, or one does not have the model's inputs.
-        ModelError: There is no SavedModel, or no such dense signature.
-        ConversionError: The converter failed, died, or needed too much time or memory, or its result breaks a promise
-            of its mode.
+        ExrayError: See `convert`; no file is written.
     """
     entries = None if recipe is None else recipes.resolve(recipe)
     wanted = [modes.find(name, entries) for name in dict.fromkeys(outputs.values())]
@@ -219,8 +218,11 @@ def convert_many(
         recipes.require()
     calibrated = [mode.name for mode in wanted if mode.needs_calibration]
     if calibrated and calibration is None:
-        raise errors.SpecError(f"quantization {calibrated[0]!r} needs a calibration: give it frames of real data")
-    contract = None if input_contract is None else input_contract.to_dict()
+        raise errors.SpecError(
+            f"quantization {calibrated[0]!r} needs a calibration: give it frames of real data (calibration=...)"
+        )
+    declared = InputContract.read(input_contract)
+    contract = declared.to_dict() if declared else None
     source = os.path.abspath(saved_model)
     with tempfile.TemporaryDirectory(prefix="exray-convert-") as scratch:
         folder = pathlib.Path(scratch)
@@ -282,6 +284,11 @@ def _write_frames(folder: pathlib.Path, frames: Iterable[Mapping[str, np.ndarray
     digest = hashlib.sha256()
     count = 0
     for frame in frames:
+        if not isinstance(frame, Mapping):
+            raise errors.DataError(
+                f"calibration frame {count + 1} is of type {type(frame).__name__}: give a mapping of input name to "
+                "array with batch axis for each frame"
+            )
         # A prefix, because savez has parameters of its own, which an input may be named like.
         arrays: dict[str, Any] = {f"{PREFIX}{name}": value for name, value in frame.items()}
         np.savez(folder / f"{count:08d}.npz", **arrays)

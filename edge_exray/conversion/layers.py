@@ -10,6 +10,9 @@ from edge_exray.models.graph import Graph, Op
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.specs import did_you_mean
 
+# A sentence names so many layers.
+_NAMED = 8
+
 
 def find(float_edge: EdgeModel, patterns: Sequence[str]) -> list[Op]:
     """Returns the ops that compute on floats and that any of the patterns names.
@@ -28,19 +31,40 @@ def find(float_edge: EdgeModel, patterns: Sequence[str]) -> list[Op]:
     Raises:
         SpecError: A pattern names no layer, or is no regular expression.
     """
-    graph = float_edge.graph
-    names = {op.index: _names(float_edge, op) for op in graph.ops if _computes_floats(graph, op)}
+    graph, names = float_edge.graph, named(float_edge)
     found: set[int] = set()
-    for pattern in patterns:
+    for pattern in map(_as_in_tflite, patterns):
         matching = _match(pattern, names) or _match(pattern, {i: [_bare(n) for n in own] for i, own in names.items()})
         if not matching:
-            near = did_you_mean(pattern, [name for own in names.values() for name in own])
             raise errors.SpecError(
-                f"keep_float_layers: no layer has the name {pattern!r}, or one that it matches as a whole{near} "
-                f"Write 'block_1/.*' for all that begins with block_1/; the first layers are {_first(names)}"
+                f"keep_float_layers: no layer has the name {pattern!r}, or one that it matches as a whole"
+                f"{_near(pattern, names)} Write 'block_1/.*' for all that begins with block_1/"
             )
         found |= matching
     return [graph.ops[index] for index in sorted(found)]
+
+
+def named(float_edge: EdgeModel) -> dict[int, list[str]]:
+    """Returns the index of each op that computes on floats, and all names that it goes by."""
+    graph = float_edge.graph
+    return {op.index: _names(float_edge, op) for op in graph.ops if _computes_floats(graph, op)}
+
+
+def _as_in_tflite(pattern: str) -> str:
+    """Returns a name of the cloud graph as the converter writes it."""
+    return pattern.removeprefix("StatefulPartitionedCall/").removesuffix(":0")
+
+
+def _near(pattern: str, names: dict[int, list[str]]) -> str:
+    """Names the layers that hold the words of a pattern, or else those whose names look like it."""
+    parts = {part: None for own in names.values() for part in own if ";" not in part}
+    words = re.findall(r"\w{2,}", pattern)
+    holding = [part for part in parts if words and all(word in part for word in words)]
+    if holding:
+        more = len(holding) - _NAMED
+        return f"; did you mean {', '.join(holding[:_NAMED])}{f' or one of {more} more' if more > 0 else ''}?"
+    near = did_you_mean(pattern, parts)
+    return near if near != "." else f"; there are {', '.join(parts)}."
 
 
 def _names(edge: EdgeModel, op: Op) -> list[str]:
@@ -68,7 +92,3 @@ def _computes_floats(graph: Graph, op: Op) -> bool:
     if graph.is_folded(op):
         return False
     return any(graph.tensors[t].spec.dtype == np.float32 for t in (*graph.activations(op), *op.outputs))
-
-
-def _first(names: dict[int, list[str]]) -> str:
-    return ", ".join(own[-1] for own in list(names.values())[:3])

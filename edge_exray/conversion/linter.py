@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from edge_exray.conversion.converter import convert
 from edge_exray.linting.findings import Finding, LintResult, Severity
-from edge_exray.linting.linter import gravest_first, lint_graph, read_model
+from edge_exray.linting.linter import gravest_first, lint_file, lint_graph, read_model
 from edge_exray.models.alignment import align
-from edge_exray.models.graph import Graph
+from edge_exray.models.graph import Graph, custom_ops
 from edge_exray.models.interface import made_up_feeds, pair_interface
 from edge_exray.models.parity import ConstantParity
 from edge_exray.models.saved_model import CloudModel
@@ -43,6 +43,8 @@ def lint(
     """
     graph = read_model(model)
     result = lint_graph(graph, expected_ops=expected_ops)
+    if not custom_ops(pathlib.Path(model).read_bytes()):  # which are told, and keep this runtime from loading it
+        result = gravest_first([*result.findings, *lint_file(model)])
     if cloud is None:
         return result
     with tempfile.TemporaryDirectory(prefix="exray-lint-") as scratch:
@@ -67,7 +69,8 @@ def _changed(graph: Graph, constants: Sequence[ConstantParity]) -> Iterator[Find
     for constant in constants:
         if not constant.differs or constant.difference is None:
             continue
-        value = f"{constant.difference.share:.0%} of {constant.elements} values differ by more than rounding"
+        count = round(constant.difference.share * constant.elements)
+        value = f"{count} of {constant.elements} values differ by more than rounding"
         if constant.factor is not None:
             value = f"{constant.factor:.4g} times what they were"
         yield Finding(

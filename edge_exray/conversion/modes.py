@@ -100,6 +100,9 @@ def check_choice(modes: Sequence[Mode], quantizer: str, recipe: object, keep_flo
         raise errors.SpecError(f"a recipe is given, and nothing is made of it: choose quantization={RECIPE!r}")
     if isinstance(keep_float_layers, str):
         raise errors.SpecError(f"keep_float_layers is a list of names, write [{keep_float_layers!r}]")
+    strange = [name for name in keep_float_layers if not isinstance(name, str)]
+    if strange:
+        raise errors.SpecError(f"keep_float_layers: {strange[0]!r} is no name; layers go by the names of the report")
     if not keep_float_layers:
         return
     quantized = [mode for mode in modes if mode.quantized]

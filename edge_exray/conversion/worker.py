@@ -100,6 +100,8 @@ def main(folder: pathlib.Path) -> None:
             "recipe": made.recipe,
             "kept_layers": [source.float_model.graph.tensors[op.outputs[0]].spec.name for op in made.kept],
         }
+    if contract is not None and calibrated:
+        notes += _breaches(contract, source.frames("checking the input contract"))
     ranges = None
     if "none" in models and calibrated:
         frames = source.frames("measuring ranges")
@@ -129,6 +131,26 @@ def _open(content: bytes, mode: modes.Mode) -> EdgeModel:
             f"the {mode.name} model was made, but no device would run it, it {reason}; "
             "choose another quantization or recipe"
         ) from e
+
+
+def _fit(value: np.ndarray, spec: TensorSpec, frame: int) -> np.ndarray:
+    if not spec.fits(value.shape):
+        raise errors.DataError(
+            f"calibration frame {frame}: input {spec.name} needs shape {list(spec.shape)}, with batch axis, was given "
+            f"{list(value.shape)}"
+        )
+    try:
+        return spec.cast(value)
+    except ValueError as e:
+        raise errors.DataError(f"calibration frame {frame}: what was given for input {spec.name} {e}") from e
+
+
+def _breaches(contract: InputContract, frames: Iterator[dict[str, np.ndarray]]) -> list[str]:
+    """Tells in words whether calibration frames break the contract, which they are prepared by."""
+    found = [violations[0] for frame in frames if (violations := contract.check(frame))]
+    if not found:
+        return []
+    return [f"{len(found)} calibration frames break the input contract, which may be false: {found[0]}"]
 
 
 def _contract(
@@ -203,6 +225,8 @@ class _Source:
             return _Made(self.float_content)
         patterns = self.request["keep_float_layers"]
         kept = layers.find(self.float_model, patterns) if patterns else []
+        if kept and len(kept) == len(layers.named(self.float_model)):
+            raise errors.SpecError("keep_float_layers names every layer: choose a float quantization instead")
         if mode.name != modes.RECIPE and self.request["quantizer"] == modes.TENSORFLOW:
             return _Made(self._convert(mode, kept), kept)
         graph = self.float_model.graph
@@ -223,14 +247,15 @@ class _Source:
 
     def frames(self, doing: str) -> Iterator[dict[str, np.ndarray]]:
         paths = sorted((self.folder / FRAMES).iterdir())
-        inputs = sorted(self.function.structured_input_signature[1])
+        specs = _specs(self.function.structured_input_signature[1])
+        inputs = sorted(specs)
         for i, path in enumerate(paths, 1):
             _step(self.folder, f"{doing} on frame {i} of {len(paths)}")
             with np.load(path) as stored:
                 frame = {name.removeprefix(PREFIX): array for name, array in stored.items()}
             if sorted(frame) != inputs:
                 raise errors.DataError(f"calibration frame {i} has the inputs {sorted(frame)}, the model has {inputs}")
-            yield frame
+            yield {name: _fit(frame[name], spec, i) for name, spec in specs.items()}
 
     def _calibrate(self, mode: modes.Mode) -> Iterator[dict[str, np.ndarray]]:
         yield from self.frames(f"calibrating {mode.name}")

@@ -14,6 +14,9 @@ from edge_exray.models.alignment import Layer
 from edge_exray.replay import result
 from edge_exray.replay.statistics import ALL_FRAMES
 
+# What a model is whose input contract declares no task.
+_CLASSIFICATION = "classification"
+
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
@@ -110,7 +113,11 @@ def gather(replay: result.ReplayResult, spec: ValidationSpec) -> Evidence:
         assert isinstance(statistic, ChannelStatistics)
         channels[name] = statistic
     predictions = list(replay.predictions())
-    agreement = compare_answers(predictions, replay.summary["outputs"])
+    declared = replay.summary["input_contract"] or {}
+    if declared.get("task", _CLASSIFICATION) == _CLASSIFICATION:
+        agreement = compare_answers(predictions, replay.summary["outputs"])
+    else:
+        agreement = Agreement(None, len(predictions), 0, 0, 0, 0)
     repeated_ids = len(predictions) - len({prediction[result.FRAME_ID][0] for prediction in predictions})
     return Evidence(replay, spec, agreement, _diagnose_inputs(channels), repeated_ids)
 

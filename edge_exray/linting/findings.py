@@ -60,7 +60,8 @@ class Finding:
         """Op and tensor, for people."""
         body = f" of subgraph {self.subgraph}" if self.subgraph else ""
         op = f"op {self.op} {self.op_name}{body}" if self.op is not None else "model"
-        return f"{op}, {self.tensor.split(';')[-1]}" if self.tensor else op
+        name = next((part for part in reversed(self.tensor.split(";")) if part), "")
+        return f"{op}, {name}" if name else op
 
 
 @dataclasses.dataclass(frozen=True)

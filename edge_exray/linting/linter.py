@@ -11,6 +11,7 @@ from edge_exray.linting import quantization, structure, weights
 from edge_exray.linting.findings import Finding, LintResult, Severity
 from edge_exray.models.graph import Graph, read_graph
 from edge_exray.models.messages import first_line
+from edge_exray.models.metadata import read_contract
 
 Rule = Callable[[Graph], Iterator[Finding]]
 
@@ -25,6 +26,7 @@ RULES: tuple[Rule, ...] = (
     weights.nan_constants,
     weights.unfused_batch_norm,
     structure.foreign_ops,
+    structure.unwritten_tensors,
     structure.unaccelerated_ops,
 )
 """Rules for every graph of a file."""
@@ -48,6 +50,35 @@ def lint_graph(graph: Graph, *, expected_ops: Sequence[str] = ()) -> LintResult:
         if f.rule not in ("flex_op", "custom_op")
         or not any(fnmatch.fnmatchcase(f.op_name, pattern) for pattern in expected_ops)
     )
+
+
+def lint_file(path: str | os.PathLike[str]) -> Iterator[Finding]:
+    """Tells whether production kernels of this runtime take a file, and whether what it says of its inputs is readable.
+
+    Args:
+        path: A .tflite that `read_model` has read.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    fix = "convert it again; if it is fresh from a converter, choose another quantization"
+    try:
+        Interpreter(model_path=os.fspath(path)).allocate_tensors()
+    except (ValueError, RuntimeError) as e:
+        yield Finding(
+            "does_not_load",
+            Severity.ERROR,
+            None,
+            "",
+            "",
+            first_line(e),
+            "no app that runs this version can start it",
+            fix,
+        )
+    try:
+        read_contract(path)
+    except errors.SpecError as e:
+        why = "apps and the replay cannot tell how to prepare its inputs"
+        yield Finding("damaged_contract", Severity.ERROR, None, "", "", str(e), why, fix)
 
 
 def gravest_first(findings: Iterable[Finding]) -> LintResult:

@@ -23,7 +23,8 @@ _ACCELERATED = {
     "UINT8": {*_INT8_OPS.split()},
     "INT16": set(),
 }
-_HYBRID = {"CONV_2D", "FULLY_CONNECTED"}
+# Float ops with integer weights, by the type of the weights.
+_HYBRID = {"INT8": {"CONV_2D", "FULLY_CONNECTED"}, "INT4": {"FULLY_CONNECTED"}}
 # They only move or look up values, or run other graphs.
 _MOVES = """
     BROADCAST_TO CALL_ONCE CAST EMBEDDING_LOOKUP FILL GATHER GATHER_ND IF PACK PADV2 REVERSE_V2 SELECT SELECT_V2 SPLIT_V
@@ -42,10 +43,10 @@ def unaccelerated_ops(graph: Graph) -> Iterator[Finding]:
             continue
         output = graph.tensors[op.outputs[0]]
         weights = graph.tensors[op.inputs[1]] if len(op.inputs) > 1 and op.inputs[1] >= 0 else output
-        is_hybrid = output.type == "FLOAT32" and weights.type == "INT8" and weights.is_constant
-        taken = _HYBRID if is_hybrid else _ACCELERATED.get(output.type)
+        is_hybrid = output.type == "FLOAT32" and weights.type in _HYBRID and weights.is_constant
+        taken = _HYBRID[weights.type] if is_hybrid else _ACCELERATED.get(output.type)
         if taken is not None and output.spec.elements >= FEW and op.name not in taken:
-            kinds[op.name, f"{output.type} with INT8 weights" if is_hybrid else output.type].append(op)
+            kinds[op.name, f"{output.type} with {weights.type} weights" if is_hybrid else output.type].append(op)
     for (name, kind), ops in kinds.items():
         yield at(
             graph,
@@ -81,6 +82,28 @@ def foreign_ops(graph: Graph) -> Iterator[Finding]:
             + ("or ship the Flex delegate" if is_flex else "or link the op into the app")
             + " and list it as expected",
         )
+
+
+def unwritten_tensors(graph: Graph) -> Iterator[Finding]:
+    """Tensors that an op reads before, or without, any op writing them."""
+    written = {*graph.inputs}
+    for op in graph.ops:
+        for t in op.inputs:
+            tensor = graph.tensors[t]
+            if t < 0 or t in written or tensor.is_constant or tensor.is_variable or not tensor.spec.elements:
+                continue
+            written.add(t)  # told once
+            yield at(
+                graph,
+                op,
+                t,
+                "unwritten_tensor",
+                Severity.ERROR,
+                value=f"input {list(op.inputs).index(t)} is no constant, no input, and no earlier op's output",
+                why="the op reads what happens to be in memory, or LiteRT refuses to run",
+                fix="the file was damaged or edited: convert it again",
+            )
+        written.update(op.outputs)
 
 
 def dynamic_shapes(graph: Graph) -> Iterator[Finding]:

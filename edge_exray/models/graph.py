@@ -76,6 +76,7 @@ class Tensor:
         is_constant: Its value is part of the model.
         unreadable: Why `Graph.constant` cannot give the value of such a tensor; None when it can.
         type: Name of the type in the TFLite schema, which tells `"INT4"` from `"INT8"`.
+        is_variable: It keeps its value from one run to the next, as the state of an LSTM.
         block_size: How many values along an axis share a scale that is a tensor of its own; 0 otherwise.
     """
 
@@ -85,6 +86,7 @@ class Tensor:
     unreadable: str | None = None
     type: str = "FLOAT32"
     block_size: int = 0
+    is_variable: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +237,8 @@ def _tensor(index: int, tensor: Any, is_constant: bool) -> Tensor:
     shape = _ints(tensor.shapeSignature) or _ints(tensor.shape)
     name = (tensor.name or b"").decode("utf-8", "replace")
     spec = TensorSpec(name, shape, dtype, _quantization(tensor.quantization))
-    return Tensor(index, spec, is_constant, unreadable, kind, getattr(details, "blockSize", 0))
+    block_size = getattr(details, "blockSize", 0)
+    return Tensor(index, spec, is_constant, unreadable, kind, block_size, bool(tensor.isVariable))
 
 
 def _values(content: bytes, buffer: Any) -> np.ndarray | None:

@@ -216,7 +216,7 @@ def test_lint_ends_with_2_where_a_finding_is_an_error(edge_models, tmp_path):
     result = exray("lint", broken, "--out", out)
     assert result.returncode == 2
     assert "error flex_op op 5 FlexSoftmax" in result.stdout
-    assert "1 errors, 0 warnings, 0 notes" in result.stdout
+    assert "1 error, 0 warnings, 0 notes" in result.stdout
     assert json.loads(out.read_text())["counts"]["error"] == 1
     assert exray("lint", broken, "--expected-op", "Flex*").returncode == 0
     result = exray("lint", tmp_path / "absent.tflite")

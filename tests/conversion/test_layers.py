@@ -18,6 +18,7 @@ def float_edge(edge_models):
         (["Softmax|depthwise/depthwise"], ["DEPTHWISE_CONV_2D"]),
         (["conv/Conv2D", "conv/Conv2D1"], ["CONV_2D"]),
         (["(conv|pointwise)/Relu6"], ["CONV_2D", "CONV_2D"]),
+        (["StatefulPartitionedCall/depthwise/depthwise:0"], ["DEPTHWISE_CONV_2D"]),
         (["probabilities", "Mean"], ["MEAN", "SOFTMAX"]),
         ([".*/FusedBatchNormV3"], ["CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D"]),
     ],
@@ -30,7 +31,8 @@ def test_a_layer_goes_by_any_of_its_names(patterns, ops, float_edge):
     ("pattern", "words"),
     [
         ("depthwise/Rel", "no layer has the name 'depthwise/Rel'.*; did you mean depthwise/Relu6?"),
-        ("conv", r"no layer has the name 'conv'.*Write 'block_1/\.\*'.*the first layers are conv/Conv2D1?, depthwise"),
+        ("conv", r"no layer has the name 'conv'.*; did you mean conv/.*Conv2D.*\? Write 'block_1/\.\*'"),
+        ("depthwize", r"; did you mean depthwise/|; there are .*depthwise/"),
         ("conv/(", r"'conv/\(' is no layer, and no regular expression: .*unterminated"),
     ],
 )

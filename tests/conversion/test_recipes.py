@@ -351,6 +351,7 @@ def test_file_that_is_no_json_is_an_error(tmp_path):
         ({"recipe": "static_wi8_ai8"}, "choose quantization='recipe'"),
         ({"quantization": "recipe", "recipe": "static_wi8_ai8", "calibration": None}, "'recipe' needs a calibration"),
         ({"keep_float_layers": "conv"}, r"keep_float_layers is a list of names, write \['conv'\]"),
+        ({"keep_float_layers": [0]}, "keep_float_layers: 0 is no name"),
         ({"keep_float_layers": ["conv"], "quantization": "none"}, "keep_float_layers needs a quantization"),
         ({"keep_float_layers": ["conv"], "quantization": "int16x8"}, "keeps none in int16x8: .*'ai_edge_quantizer'"),
         ({"keep_float_layers": ["conv"], "quantization": "dynamic_range"}, "keeps none in dynamic_range"),
@@ -360,6 +361,17 @@ def test_choices_that_contradict_are_refused_before_anything_runs(options, words
     monkeypatch.setattr(converter, "_WORKER", ("/bin/false",))
     with pytest.raises(errors.SpecError, match=words):
         converter.convert(conv_net, tmp_path / "model.tflite", **{"calibration": _frames(1), **options})
+
+
+def test_keeping_every_layer_is_an_error(conv_net, tmp_path):
+    with pytest.raises(errors.SpecError, match="names every layer: choose a float quantization"):
+        converter.convert(
+            conv_net,
+            tmp_path / "model.tflite",
+            signature="serving_dense",
+            calibration=_frames(1),
+            keep_float_layers=[".*"],
+        )
 
 
 def test_layer_that_is_not_there_is_an_error_and_no_file(conv_net, tmp_path):

@@ -157,6 +157,17 @@ def test_an_input_that_the_model_does_not_have_is_named(validate):
     assert "break it for picture (inputs) in 40 of 40 frames: the model has no such input" in check.message
 
 
+def test_a_model_that_declares_another_task_is_no_classifier(conv_net, edge_models, frames, tmp_path):
+    edge = tmp_path / "edge.tflite"
+    contract = InputContract.from_dict({"task": "embedding"})
+    edge.write_bytes(attach(pathlib.Path(edge_models["int8"]).read_bytes(), contract))
+    options = {"float_edge": edge_models["none"], "signature": "serving_dense"}
+    report = edge_exray.validate(conv_net, edge, frames, **options)
+    names = {check.name for check in report.checks}
+    assert "output_drift" in names
+    assert not names & {"label_flip_rate", "accuracy_drop"}
+
+
 def test_an_app_that_feeds_another_size_is_named(tmp_path):
     import tensorflow as tf
 

@@ -172,6 +172,14 @@ DEFECTS: dict[str, tuple[str, str, Callable[[bytes], bytes], str, int | None, st
         DEPTHWISE,
         r"shape \[-1, -1, 8, 8\], 1 tensors",
     ),
+    "op taken away": (
+        "int8",
+        "unwritten_tensor",
+        lambda c: tampering.drop_op(c, DEPTHWISE),
+        "error",
+        POINTWISE - 1,
+        "input 0 is no constant",
+    ),
     "no signature": ("none", "missing_signature", tampering.rename_tensors, "warning", None, "1 inputs and 1 outputs"),
 }
 

@@ -1,6 +1,7 @@
 """The check of the input contract: does the app keep what the edge model declares, and is the declaration true?"""
 
 import dataclasses
+import json
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,8 @@ def input_contract(evidence: Evidence) -> Finding | None:
     contract = InputContract.from_dict(document)
     breaches = [breach for name in contract.inputs for breach in _breaches(evidence, contract, name)]
     figures: dict[str, Any] = {
-        "declared": document,
+        # As text, which no table rounds: it is what apps copy.
+        "declared": {name: json.dumps(properties) for name, properties in document["inputs"].items()},
         "broken": [dataclasses.asdict(breach) for breach in breaches],
         "frames": {name: dataclasses.asdict(_statistics(evidence, name)) for name in contract.inputs},
     }

@@ -146,7 +146,7 @@ def convert(
         memory_limit: Bytes of resident memory above which it is; None takes nine tenths of what is free now.
         select_tf_ops: Ops without TensorFlow Lite kernels stay TensorFlow's, which the app must link ("Select
             TensorFlow operators" in the LiteRT guide); they are told in the notes.
-        input_contract: What apps must know of the inputs, an `InputContract` or its JSON document; stored in the file, see
+        input_contract: What apps must know of the inputs, an `InputContract` or its JSON; stored in the file, see
             `edge_exray.models.metadata`.
         quantizer: What makes the quantised modes: "tensorflow", its converter, or "ai_edge_quantizer", which quantises
             the float edge model.

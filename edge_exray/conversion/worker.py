@@ -103,7 +103,7 @@ def main(folder: pathlib.Path) -> None:
     if contract is not None and calibrated:
         notes += _breaches(contract, source.frames("checking the input contract"))
     ranges = None
-    if "none" in models and calibrated:
+    if "none" in models and calibrated and not _select_ops(source.float_model):
         frames = source.frames("measuring ranges")
         ranges = measure((folder / "none.tflite").read_bytes(), frames).to_dict()
     versions = {"tensorflow": tf.__version__, "python": platform.python_version(), "numpy": np.__version__}
@@ -287,11 +287,13 @@ class _Source:
             missing = _without_kernels(str(e), self.function)
             if not missing:
                 raise
+            way_out = ", or convert with select_tf_ops=True and link TensorFlow's kernels into the app"
+            if self.request["select_tf_ops"]:
+                way_out = "; TensorFlow's kernels for apps do not have them either"
             raise errors.ConversionError(
                 f"{self.request['saved_model']} has ops without TensorFlow Lite kernels for {mode.name}: "
                 f"{'; '.join(missing)}; move them into the preprocessing of the app and of the reference and export a "
-                "signature that begins behind them, or convert with select_tf_ops=True and link TensorFlow's kernels "
-                "into the app"
+                f"signature that begins behind them{way_out}"
             ) from e
 
     def _quantize_all_but(self, kept: Sequence[Op], converter: Any, mode: modes.Mode) -> bytes:

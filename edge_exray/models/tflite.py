@@ -37,7 +37,7 @@ class EdgeModel:
         signature: Name of the signature whose input and output names to use; may be left out when the model has
             at most one. A model without signatures goes by its tensor names.
         delegates: Extra delegates for the interpreter.
-        allow_tensorflow_ops: Opens a model with ops of TensorFlow, by TensorFlow's own interpreter.
+        allow_tensorflow_ops: Opens a model with ops of TensorFlow to be described; it does not run.
 
     Raises:
         ModelError: The file is missing or damaged, holds an op that this runtime cannot run, or lacks the
@@ -49,7 +49,7 @@ class EdgeModel:
         bytes: Size of the file.
         inputs, outputs: Signature name to description of the tensor.
         stored_inputs: Input name to its name in the file; another one after `rename`.
-        interpreter: The interpreter, of LiteRT unless TensorFlow's ops need TensorFlow's.
+        interpreter: The LiteRT interpreter.
     """
 
     def __init__(
@@ -70,12 +70,13 @@ class EdgeModel:
         self.bytes = len(self._file)
         locations.check_identifier(self._file, self.path)
         self._preserves = preserve_tensors
-        options = {
-            "experimental_preserve_all_tensors": preserve_tensors,
-            "experimental_delegates": list(delegates) or None,
-            "num_threads": num_threads,
-        }
-        load = functools.partial(litert.Interpreter, experimental_op_resolver_type=KERNELS[kernels], **options)
+        load = functools.partial(
+            litert.Interpreter,
+            experimental_op_resolver_type=KERNELS[kernels],
+            experimental_preserve_all_tensors=preserve_tensors,
+            experimental_delegates=list(delegates) or None,
+            num_threads=num_threads,
+        )
         try:
             with warnings.catch_warnings():
                 # LiteRT warns that preserving tensors is meant for debugging: that is what it is used for here.
@@ -85,14 +86,8 @@ class EdgeModel:
                 self.content = flatbuffer.lead_with(self._file, signature) if signature else self._file
                 if self.content is not self._file:
                     self.interpreter = load(model_content=self.content)
-            if self._has_tensorflow_ops(allow_tensorflow_ops):
-                import tensorflow as tf
-
-                resolver = tf.lite.experimental.OpResolverType[KERNELS[kernels].name]
-                self.interpreter = tf.lite.Interpreter(
-                    model_content=self.content, experimental_op_resolver_type=resolver, **options
-                )
-            self.interpreter.allocate_tensors()
+            if not self._has_tensorflow_ops(allow_tensorflow_ops):
+                self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as e:
             raise errors.ModelError(f"{self.path} does not load in LiteRT: {first_line(e)}") from e
         self._input_index, self._output_index = self._names(signature)

@@ -1,5 +1,6 @@
 """Runs cloud, float edge and edge model on a frame and compares them, leg by leg and layer by layer."""
 
+import concurrent.futures
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -91,6 +92,7 @@ class Replayer:
             model.rename(interface.inputs, interface.outputs)
         self.kernels = KernelLeg(self.edge, self.cloud.signature)
         self.sampling = Sampling()
+        self._beside = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         self.contract = contract_of(self.edge)
         # The twin may have been made again, without the contract.
         self.is_quantized = detach(self.edge.content) != detach(self.float_edge.content)
@@ -186,9 +188,11 @@ class Replayer:
         # The model with the ops of the edge model in it computes what the float edge model does.
         float_edge = self._own.model if self._own else self.float_edge
         cloud_tensors = sorted({layer.cloud_tensor for layer in self._alignment.layers if layer.cloud_tensor})
-        cloud_outputs, cloud_values = self.cloud.infer(frame.reference, cloud_tensors)
+        # TensorFlow and LiteRT let go of Python's lock while they run: where there are two cores, both do.
+        pending = self._beside.submit(self.cloud.infer, frame.reference, cloud_tensors)
         float_outputs = float_edge.infer(frame.reference)
         watched = self.edge.infer(frame.reference) if self.is_quantized else float_outputs
+        cloud_outputs, cloud_values = pending.result()
         self._compare_layers(statistics, slices, cloud_values, float_edge)
         _compare_outputs(statistics, slices, "instrumentation", shipped, watched)
         return cloud_outputs, float_outputs

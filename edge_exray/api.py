@@ -62,6 +62,7 @@ def validate(
     slice_keys: Sequence[str] = (),
     max_failed_frames: int = 0,
     worst_frames: int = 5,
+    input_samples: int = 16,
     layer_frames: int = 0,
     kernel_frames: int = 0,
     float_edge: str | os.PathLike[str] | None = None,
@@ -84,6 +85,8 @@ def validate(
         max_failed_frames: How many frames may fail (undecodable, a function raises, a shape does not fit) before the
             validation ends with an error; with 0 the first one ends it.
         worst_frames: How many of the frames with the most different answers are kept with their tensors.
+        input_samples: Of how many frames the inputs of both sides are kept, where the app prepares its own; what it
+            does differently is searched on these.
         layer_frames: How many frames the layers are compared on, chosen by their ids; 0 takes all. The outputs are
             compared for every frame.
         kernel_frames: How many frames each op is also run on by built-in and reference kernels, chosen likewise; 0
@@ -110,7 +113,7 @@ def validate(
             "a path or a list, which can be read twice"
         )
     sampling = sample(read, functions, layer_frames, kernel_frames)
-    options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames, sampling)
+    options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames, input_samples, sampling)
     with tempfile.TemporaryDirectory(prefix="exray-validate-") as scratch:
         if float_edge is None:
             float_edge = os.path.join(scratch, "float_edge.tflite")

@@ -26,7 +26,7 @@ from edge_exray.replay.replayer import ModelPaths, Prediction, Replayer
 from edge_exray.replay.statistics import Key, ReplayStatistics, to_line
 from edge_exray.replay.tally import Tally, TallyOptions
 
-_FRAMES, _STATISTICS, _WORST, _FAILURES = "frames", "statistics", "worst", "failures"
+_FRAMES, _STATISTICS, _WORST, _SAMPLES, _FAILURES = "frames", "statistics", "worst", "samples", "failures"
 _FAILURES_FILE = "failures.json"
 _ERRORS = "errors"
 _TEMPORARY = (_ERRORS, _FAILURES)
@@ -101,7 +101,7 @@ def Replay(  # noqa: N802 (Beam's transforms are named like classes)
         | "Spread" >> beam.Reshuffle()
         | "Replay"
         >> beam.ParDo(_ReplayFn(replayer, alignment, decode, module, options, directory)).with_outputs(
-            _FRAMES, _STATISTICS, _WORST, _FAILURES, main=result.PREDICTIONS
+            _FRAMES, _STATISTICS, _WORST, _SAMPLES, _FAILURES, main=result.PREDICTIONS
         )
     )
     _ = replayed[result.PREDICTIONS] | "WritePredictions" >> beam.io.WriteToTFRecord(
@@ -117,12 +117,16 @@ def Replay(  # noqa: N802 (Beam's transforms are named like classes)
         | "WriteStatistics"
         >> beam.io.WriteToText(str(directory / result.STATISTICS / "part"), file_name_suffix=".jsonl.gz")
     )
-    _ = (
-        replayed[_WORST]
-        | "MergeWorst" >> beam.CombineGlobally(_MergeFn()).without_defaults()
-        | "ToRecords" >> beam.FlatMap(lambda worst: map(result.worst_frame_record, worst))
-        | "WriteWorst" >> beam.io.WriteToTFRecord(str(directory / result.WORST_FRAMES / "part"), file_name_suffix=".gz")
-    )
+    for tag, part, to_record in (
+        (_WORST, result.WORST_FRAMES, result.worst_frame_record),
+        (_SAMPLES, result.INPUT_SAMPLES, result.input_sample_record),
+    ):
+        _ = (
+            replayed[tag]
+            | f"Merge {tag}" >> beam.CombineGlobally(_MergeFn()).without_defaults()
+            | f"Records of {tag}" >> beam.FlatMap(functools.partial(map, to_record))
+            | f"Write {tag}" >> beam.io.WriteToTFRecord(str(directory / part / "part"), file_name_suffix=".gz")
+        )
     _ = (
         replayed[_FAILURES]
         | "MergeFailures" >> beam.CombineGlobally(_MergeFn()).without_defaults()
@@ -237,7 +241,11 @@ class _ReplayFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput(_FRAMES, result.frame_line(prediction))
 
     def finish_bundle(self) -> Iterator[Any]:
-        outputs: list[tuple[str, Any]] = [(_WORST, self._tally.worst), (_FAILURES, self._tally.failures)]
+        outputs: list[tuple[str, Any]] = [
+            (_WORST, self._tally.worst),
+            (_SAMPLES, self._tally.samples),
+            (_FAILURES, self._tally.failures),
+        ]
         # Plain tuples as keys: Beam has a deterministic coder for them.
         outputs += [(_STATISTICS, (tuple(key), value)) for key, value in self._tally.statistics.by_key.items()]
         for tag, value in outputs:

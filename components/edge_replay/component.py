@@ -34,6 +34,7 @@ class EdgeReplaySpec(component_spec.ComponentSpec):
         "slice_keys": component_spec.ExecutionParameter(type=str),
         "max_failed_frames": component_spec.ExecutionParameter(type=int),
         "worst_frames": component_spec.ExecutionParameter(type=int),
+        "input_samples": component_spec.ExecutionParameter(type=int),
         "layer_frames": component_spec.ExecutionParameter(type=int),
         "kernel_frames": component_spec.ExecutionParameter(type=int),
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
@@ -74,6 +75,8 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
         max_failed_frames: How many frames may fail, as their record cannot be decoded, a function of the module raises
             or a shape does not fit. They are counted and named in the report; one more, and the component fails.
         worst_frames: How many of the frames with the most different answers are kept with all their tensors.
+        input_samples: Of how many frames the inputs of both sides are kept, where the module has an `edge_inputs_fn`;
+            what the app does differently is searched on these.
         layer_frames: How many frames the layers are compared on, chosen by their ids, which is the same choice however
             many workers there are; 0 takes all. The outputs are compared for every frame.
         kernel_frames: How many frames each op of the edge model is also run on by built-in and reference kernels, in a
@@ -103,6 +106,7 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
         slice_keys: Sequence[str] = (),
         max_failed_frames: int = 0,
         worst_frames: int = 5,
+        input_samples: int = 16,
         layer_frames: int = 0,
         kernel_frames: int = 0,
         module_file: str | None = None,
@@ -111,7 +115,9 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
     ) -> None:
         user_modules.require_one("EdgeReplay", module_file, module_path)
         sampling.require_counts(layer_frames, kernel_frames)
-        options = TallyOptions(max_failed_frames=max_failed_frames, worst_frames=worst_frames)
+        options = TallyOptions(
+            max_failed_frames=max_failed_frames, worst_frames=worst_frames, input_samples=input_samples
+        )
         super().__init__(
             spec=EdgeReplaySpec(
                 model=model,
@@ -124,6 +130,7 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
                 slice_keys=artifacts.names_json("EdgeReplay", "slice_keys", slice_keys),
                 max_failed_frames=options.max_failed_frames,
                 worst_frames=options.worst_frames,
+                input_samples=options.input_samples,
                 layer_frames=layer_frames,
                 kernel_frames=kernel_frames,
                 module_file=module_file,

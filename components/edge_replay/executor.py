@@ -79,6 +79,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             tuple(artifacts.name_list(exec_properties, "slice_keys")),
             exec_properties["max_failed_frames"],
             exec_properties["worst_frames"],
+            exec_properties["input_samples"],
             sampling,
         )
         shared_replayer = beam_replay.SharedReplayer(paths)

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from edge_exray.diagnosis import preprocessing, swaps
+from edge_exray.diagnosis import swaps
+from edge_exray.diagnosis.preprocessing.diagnosis import Diagnosis, diagnose
 from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.drift.channels import ChannelStatistics
 from edge_exray.drift.statistics import DriftStatistics
@@ -63,7 +64,7 @@ class Evidence:
     replay: result.ReplayResult
     spec: ValidationSpec
     agreement: Agreement
-    inputs: dict[str, preprocessing.Diagnosis]
+    inputs: dict[str, Diagnosis]
     repeated_ids: int
 
     @property
@@ -114,16 +115,14 @@ def gather(replay: result.ReplayResult, spec: ValidationSpec) -> Evidence:
         channels[name] = statistic
     predictions = list(replay.predictions())
     declared = replay.summary["input_contract"] or {}
-    if declared.get("task", _CLASSIFICATION) == _CLASSIFICATION:
-        agreement = compare_answers(predictions, replay.summary["outputs"])
-    else:
-        agreement = Agreement(None, len(predictions), 0, 0, 0, 0)
+    is_classifier = declared.get("task", _CLASSIFICATION) == _CLASSIFICATION
+    agreement = compare_answers(predictions, replay.summary["outputs"] if is_classifier else {})
     repeated_ids = len(predictions) - len({prediction[result.FRAME_ID][0] for prediction in predictions})
     return Evidence(replay, spec, agreement, _diagnose_inputs(channels), repeated_ids)
 
 
-def _diagnose_inputs(channels: dict[str, ChannelStatistics]) -> dict[str, preprocessing.Diagnosis]:
-    inputs = {name: preprocessing.diagnose(statistic) for name, statistic in channels.items()}
+def _diagnose_inputs(channels: dict[str, ChannelStatistics]) -> dict[str, Diagnosis]:
+    inputs = {name: diagnose(statistic) for name, statistic in channels.items()}
     unexplained = {name: channels[name] for name, d in inputs.items() if d.hypothesis and not d.code}
     for name, other in swaps.find_swaps(unexplained).items():
         hypothesis = f"it holds what belongs to input {other}, the two are swapped"

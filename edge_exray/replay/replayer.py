@@ -97,6 +97,7 @@ class Replayer:
         # The twin may have been made again, without the contract.
         self.is_quantized = detach(self.edge.content) != detach(self.float_edge.content)
         self._alignment: Alignment | None = None
+        self._cloud_tensors: list[str] = []
         self._own: OwnError | None = None
         self.own_error = OwnErrorSummary("the edge model is its own float twin")
 
@@ -116,6 +117,7 @@ class Replayer:
             except errors.ModelError as e:
                 self.own_error = OwnErrorSummary(str(e))
         self._alignment = alignment
+        self._cloud_tensors = sorted({layer.cloud_tensor for layer in alignment.layers if layer.cloud_tensor})
 
     def align(self, frames: Sequence[Frame]) -> Alignment:
         """Pairs the layers of the models, confirmed on the reference inputs of some frames."""
@@ -187,9 +189,8 @@ class Replayer:
         assert self._alignment is not None
         # The model with the ops of the edge model in it computes what the float edge model does.
         float_edge = self._own.model if self._own else self.float_edge
-        cloud_tensors = sorted({layer.cloud_tensor for layer in self._alignment.layers if layer.cloud_tensor})
         # TensorFlow and LiteRT let go of Python's lock while they run: where there are two cores, both do.
-        pending = self._beside.submit(self.cloud.infer, frame.reference, cloud_tensors)
+        pending = self._beside.submit(self.cloud.infer, frame.reference, self._cloud_tensors)
         float_outputs = float_edge.infer(frame.reference)
         watched = self.edge.infer(frame.reference) if self.is_quantized else float_outputs
         cloud_outputs, cloud_values = pending.result()

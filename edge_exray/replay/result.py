@@ -17,6 +17,7 @@ from edge_exray import environment, errors
 from edge_exray.frames import examples
 from edge_exray.models.alignment import Alignment
 from edge_exray.replay.failures import FrameFailures
+from edge_exray.replay.input_samples import InputSample
 from edge_exray.replay.replayer import Prediction
 from edge_exray.replay.statistics import Key, ReplayStatistics, Statistic, from_line, to_line
 from edge_exray.replay.tally import Tally
@@ -29,12 +30,14 @@ STATISTICS = "layers"
 PREDICTIONS = "predictions"
 FRAMES = "frames"
 WORST_FRAMES = "worst_frames"
-PARTS = (STATISTICS, PREDICTIONS, FRAMES, WORST_FRAMES)
+INPUT_SAMPLES = "input_samples"
+PARTS = (STATISTICS, PREDICTIONS, FRAMES, WORST_FRAMES, INPUT_SAMPLES)
 """Folders of a result that workers write."""
 
 FRAME_ID, LABEL = "frame_id", "label"
 _PLACE, _DRIFT = "place", "drift"
-_ROLES = ("reference", "app", "cloud", "edge")
+_WORST_ROLES = ("reference", "app", "cloud", "edge")
+_SAMPLE_ROLES = ("reference", "app", "source")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,8 @@ class ReplayResult:
     The directory holds `replay.json` (models, interface, failed frames, environment), `alignment.json` (pairs of layers
     with their evidence, constants with their references), `layers/` (one line of JSON for each statistic),
     `predictions/` (TFRecords of tf.Examples, which TFMA reads), `frames/` (drift of the outputs, one line a frame) and
-    `worst_frames/` (TFRecords with all tensors of the worst ones).
+    `worst_frames/` (TFRecords with all tensors of the worst ones) and `input_samples/` (TFRecords with the inputs of a
+    few).
     """
 
     directory: pathlib.Path
@@ -96,6 +100,11 @@ class ReplayResult:
         """Returns the frames on which the answers are furthest apart, worst first."""
         files = sorted(str(p) for p in (self.directory / WORST_FRAMES).glob("*.gz"))
         return sorted(map(_worst_frame, examples.read_tfrecords(files)), key=lambda frame: frame.rank)
+
+    def input_samples(self) -> list[InputSample]:
+        """Returns the frames that were kept with the inputs of both sides; none where the app prepares none itself."""
+        files = sorted(str(p) for p in (self.directory / INPUT_SAMPLES).glob("*.gz"))
+        return sorted(map(_input_sample, examples.read_tfrecords(files)), key=lambda sample: sample.rank)
 
     def prediction_files(self) -> list[str]:
         """Returns the TFRecord files of the predictions."""
@@ -152,38 +161,59 @@ def prediction_record(prediction: Prediction) -> bytes:
 
 def worst_frame_record(frame: WorstFrame) -> bytes:
     """Returns the serialized tf.Example of a worst frame, which holds its tensors as TensorProtos."""
-    import tensorflow as tf
-
-    features = {
-        FRAME_ID: _bytes(frame.id.encode()),
-        _PLACE: _bytes(frame.place.encode()),
-        # Not a float feature, which would cut it to 32 bits; sorting needs what the ranking saw.
-        _DRIFT: _bytes(repr(frame.drift).encode()),
-    }
+    # The drift is no float feature, which would cut it to 32 bits; sorting needs what the ranking saw.
+    features = {**_identity(frame), _DRIFT: _bytes(repr(frame.drift).encode()), **_tensors(frame, _WORST_ROLES)}
     if frame.label is not None:
         features[LABEL] = _integer(frame.label)
-    for role in _ROLES:
-        for name, value in getattr(frame, role).items():
-            features[f"{role}/{name}"] = _bytes(tf.make_tensor_proto(value).SerializeToString())
     return _serialized(features)
 
 
+def input_sample_record(sample: InputSample) -> bytes:
+    """Returns the serialized tf.Example of an input sample, which holds its tensors as TensorProtos."""
+    return _serialized({**_identity(sample), **_tensors(sample, _SAMPLE_ROLES)})
+
+
 def _worst_frame(example: examples.Example) -> WorstFrame:
+    return WorstFrame(
+        **_read_identity(example),
+        label=int(example[LABEL][0]) if LABEL in example else None,
+        drift=float(example[_DRIFT][0]),
+        **_read_tensors(example, _WORST_ROLES),
+    )
+
+
+def _input_sample(example: examples.Example) -> InputSample:
+    return InputSample(**_read_identity(example), **_read_tensors(example, _SAMPLE_ROLES))
+
+
+def _identity(frame: WorstFrame | InputSample) -> dict[str, Any]:
+    return {FRAME_ID: _bytes(frame.id.encode()), _PLACE: _bytes(frame.place.encode())}
+
+
+def _read_identity(example: examples.Example) -> dict[str, Any]:
+    return {"id": example[FRAME_ID][0].decode(), "place": example[_PLACE][0].decode()}
+
+
+def _tensors(frame: WorstFrame | InputSample, roles: Iterable[str]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {
+        f"{role}/{name}": _bytes(tf.make_tensor_proto(value).SerializeToString())
+        for role in roles
+        for name, value in getattr(frame, role).items()
+    }
+
+
+def _read_tensors(example: examples.Example, roles: Iterable[str]) -> dict[str, Any]:
     import tensorflow as tf
     from tensorflow.core.framework import tensor_pb2
 
-    tensors: dict[str, dict[str, np.ndarray]] = {role: {} for role in _ROLES}
+    tensors: dict[str, dict[str, np.ndarray]] = {role: {} for role in roles}
     for key, value in example.items():
         role, _, name = key.partition("/")
         if role in tensors:
             tensors[role][name] = tf.make_ndarray(tensor_pb2.TensorProto.FromString(value[0]))
-    return WorstFrame(
-        id=example[FRAME_ID][0].decode(),
-        place=example[_PLACE][0].decode(),
-        label=int(example[LABEL][0]) if LABEL in example else None,
-        drift=float(example[_DRIFT][0]),
-        **tensors,
-    )
+    return tensors
 
 
 def _bytes(value: bytes) -> Any:
@@ -246,6 +276,9 @@ def write(
         with tf.io.TFRecordWriter(str(new / WORST_FRAMES / "part-00000.gz"), "GZIP") as records:
             for frame in tally.worst:
                 records.write(worst_frame_record(frame))
+        with tf.io.TFRecordWriter(str(new / INPUT_SAMPLES / "part-00000.gz"), "GZIP") as records:
+            for sample in tally.samples:
+                records.write(input_sample_record(sample))
         write_head(new, summarize(), alignment)
         if target.exists():
             shutil.rmtree(target)

@@ -6,10 +6,12 @@ from edge_exray import errors
 from edge_exray.frames.examples import Example
 from edge_exray.frames.functions import UserFunctions
 from edge_exray.replay.failures import FrameFailures
+from edge_exray.replay.input_samples import InputSample, source_of
+from edge_exray.replay.kept_frames import KeptFrames
 from edge_exray.replay.replayer import Prediction, Replayer
 from edge_exray.replay.sampling import Sampling
 from edge_exray.replay.statistics import ReplayStatistics
-from edge_exray.replay.worst_frames import WorstFrame, WorstFrames, answer_drift
+from edge_exray.replay.worst_frames import WorstFrame, answer_drift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +22,8 @@ class TallyOptions:
         slice_keys: Features whose values name slices.
         max_failed_frames: How many frames may fail; with 0 the first failure ends the replay with its own error.
         worst_frames: How many of the worst frames are kept with their tensors.
+        input_samples: Of how many frames the inputs of both sides are kept, where an app prepares its own: what it does
+            differently is searched on these.
         sampling: Which frames the expensive legs see; the outputs are compared for every frame.
 
     Raises:
@@ -29,16 +33,17 @@ class TallyOptions:
     slice_keys: tuple[str, ...] = ()
     max_failed_frames: int = 0
     worst_frames: int = 5
+    input_samples: int = 16
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        for name in ("max_failed_frames", "worst_frames"):
+        for name in ("max_failed_frames", "worst_frames", "input_samples"):
             if getattr(self, name) < 0:
                 raise errors.SpecError(f"{name} must be 0 or more, is {getattr(self, name)}")
 
 
 class Tally:
-    """Statistics, failures and worst frames of some of the frames; the three merge with those of other frames.
+    """What is learned of some of the frames: statistics, failures, worst frames, samples; each merges with its kind.
 
     Args:
         replayer: The models, aligned.
@@ -53,7 +58,8 @@ class Tally:
         self._options = options
         self.statistics = ReplayStatistics()
         self.failures = FrameFailures()
-        self.worst = WorstFrames(options.worst_frames)
+        self.worst = KeptFrames[WorstFrame](options.worst_frames)
+        self.samples = KeptFrames[InputSample](options.input_samples)
 
     def replay(self, example: Example | errors.DataError, place: str) -> Prediction | None:
         """Replays one example.
@@ -100,4 +106,6 @@ class Tally:
         drift = answer_drift(prediction.cloud, prediction.edge)
         answers = prediction.cloud, prediction.edge
         self.worst.add(WorstFrame(frame.id, place, frame.label, drift, frame.reference, app, *answers))
+        if frame.edge is not frame.reference:
+            self.samples.add(InputSample(frame.id, place, frame.reference, app, source_of(example)))
         return prediction

@@ -199,6 +199,12 @@ def test_beam_learns_what_the_library_learns(beam_args, models, examples, output
         for role in ("reference", "app", "cloud", "edge"):
             for name, value in getattr(twin, role).items():
                 np.testing.assert_array_equal(getattr(frame, role)[name], value)
+    for kept, twin in zip(result.input_samples(), expected.input_samples(), strict=True):
+        assert kept.id == twin.id
+        for role in ("reference", "app", "source"):
+            for name, value in getattr(twin, role).items():
+                np.testing.assert_array_equal(getattr(kept, role)[name], value)
+    assert len(result.input_samples()) == 16
     assert result.failures.to_dict() == {"frames": 40, "failed": 0, "reasons": []}
     assert result.alignment == expected.alignment
     assert output.get_string_custom_property("edge_model") == models["edge_model"].uri
@@ -226,7 +232,7 @@ def test_frames_that_fail_are_counted_over_all_workers(beam_args, models, exampl
     assert {s.frames for k, s in result.statistics.by_key.items()} == {13}
     assert len(result.worst_frames()) == 3
     assert sorted(p.name for p in pathlib.Path(output.uri).iterdir()) == [
-        "alignment.json", "frames", "layers", "predictions", "replay.json", "worst_frames"
+        "alignment.json", "frames", "input_samples", "layers", "predictions", "replay.json", "worst_frames"
     ]  # fmt: skip
     notes = (pathlib.Path(output.uri).parent / "workers").iterdir()
     workers = {int(note.name.split("-")[0]) for note in notes} - {os.getpid()}

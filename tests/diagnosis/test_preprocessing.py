@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from edge_exray.diagnosis.preprocessing import diagnose
+from edge_exray.diagnosis.preprocessing.diagnosis import diagnose
 from edge_exray.drift.channels import ChannelStatistics
 
 IMAGENET_MEAN, IMAGENET_STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import models_zoo
@@ -8,6 +9,7 @@ import tensorflow as tf
 from edge_exray import errors
 from edge_exray.frames.examples import try_examples
 from edge_exray.frames.functions import UserFunctions
+from edge_exray.replay import sampling
 from edge_exray.replay.replay import replay
 from edge_exray.replay.replayer import ModelPaths, Replayer
 from edge_exray.replay.result import ReplayResult
@@ -134,13 +136,33 @@ def test_worst_frames_are_kept_with_their_tensors(stored, records):
         np.testing.assert_array_equal(frame.edge["probabilities"][0], predictions[frame.id]["edge/probabilities"])
 
 
+def test_inputs_of_both_sides_are_kept_with_the_example_that_they_come_from(stored, records, paths, tmp_path):
+    examples = {f"frame-{e['number'].item()}": e for e in try_examples(records) if not isinstance(e, errors.DataError)}
+    samples = stored.input_samples()
+    ids = [p["frame_id"][0].decode() for p in stored.predictions()]
+    assert len(ids) == 17
+    assert [sample.id for sample in samples] == sorted(ids, key=sampling.digest)[:16]
+    for sample in samples:
+        np.testing.assert_array_equal(sample.reference["image"], examples[sample.id]["image"].reshape(1, 16, 16, 3))
+        np.testing.assert_array_equal(sample.app["image"], app_inputs(examples[sample.id])["image"][np.newaxis])
+        assert sample.place == "#" + sample.id.removeprefix("frame-")
+        assert set(sample.source) == set(examples[sample.id])
+        for name, value in examples[sample.id].items():
+            np.testing.assert_array_equal(sample.source[name], value)
+    # Where both sides share one preprocessing there is nothing to search.
+    shared = dataclasses.replace(FUNCTIONS, edge_inputs_fn=None)
+    options = TallyOptions(max_failed_frames=3)
+    result = replay(paths, try_examples(records), tmp_path / "out", functions=shared, options=options)
+    assert result.input_samples() == []
+
+
 def test_no_worst_frames_are_kept_when_none_are_asked_for(paths, records, tmp_path):
     options = TallyOptions(max_failed_frames=3, worst_frames=0)
     result = replay(paths, try_examples(records), tmp_path / "out", functions=FUNCTIONS, options=options)
     assert result.worst_frames() == []
 
 
-@pytest.mark.parametrize("name", ["max_failed_frames", "worst_frames"])
+@pytest.mark.parametrize("name", ["max_failed_frames", "worst_frames", "input_samples"])
 def test_negative_numbers_are_refused(name):
     with pytest.raises(errors.SpecError, match=f"{name} must be 0 or more, is -1"):
         TallyOptions(**{name: -1})

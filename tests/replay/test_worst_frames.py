@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_exray.replay.worst_frames import WorstFrame, WorstFrames, answer_drift
+from edge_exray.replay.kept_frames import KeptFrames
+from edge_exray.replay.worst_frames import WorstFrame, answer_drift
 
 
 def frame(frame_id: str, drift: float, place: str = "#0") -> WorstFrame:
@@ -15,8 +16,8 @@ def frame(frame_id: str, drift: float, place: str = "#0") -> WorstFrame:
     return WorstFrame(frame_id, place, None, drift, value, value, value, value)
 
 
-def kept(frames: list[WorstFrame], limit: int) -> WorstFrames:
-    worst = WorstFrames(limit)
+def kept(frames: list[WorstFrame], limit: int) -> KeptFrames[WorstFrame]:
+    worst = KeptFrames[WorstFrame](limit)
     for one in frames:
         worst.add(one)
     return worst
@@ -38,13 +39,13 @@ def test_any_split_and_order_of_merging_keeps_the_same(
     chance.shuffle(frames)
     merged = [kept(frames[part::parts], limit) for part in range(parts)]
     chance.shuffle(merged)
-    total = functools.reduce(lambda left, right: left.merge(right) or left, merged, WorstFrames(limit))
+    total = functools.reduce(lambda left, right: left.merge(right) or left, merged, KeptFrames[WorstFrame](limit))
     assert [(f.id, f.drift, f.place) for f in total] == expected
 
 
 def test_tensors_are_kept_even_if_their_memory_is_used_again():
     buffer = np.zeros(3)
-    worst = WorstFrames(2)
+    worst = KeptFrames[WorstFrame](2)
     for number in range(3):
         buffer[:] = number
         arrays = {"x": buffer}

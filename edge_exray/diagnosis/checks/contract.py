@@ -9,7 +9,7 @@ import numpy as np
 from edge_exray.contract import InputContract, InputFormat
 from edge_exray.diagnosis.checks.finding import Finding, finding
 from edge_exray.diagnosis.evidence import Evidence
-from edge_exray.diagnosis.preprocessing import CONVENTIONS, Diagnosis
+from edge_exray.diagnosis.preprocessing.diagnosis import CONVENTIONS, Diagnosis
 from edge_exray.replay.contracts import ContractStatistics
 
 # Of the declared range: reference values that use less of it, and all of another convention's, are of the other.
@@ -46,9 +46,9 @@ def input_contract(evidence: Evidence) -> Finding | None:
     breaches = [breach for name in contract.inputs for breach in _breaches(evidence, contract, name)]
     figures: dict[str, Any] = {
         # As text, which no table rounds: it is what apps copy.
-        "declared": {name: json.dumps(properties) for name, properties in document["inputs"].items()},
+        "declared": [{"input": name, "properties": json.dumps(fields)} for name, fields in document["inputs"].items()],
         "broken": [dataclasses.asdict(breach) for breach in breaches],
-        "frames": {name: dataclasses.asdict(_statistics(evidence, name)) for name in contract.inputs},
+        "frames": [{"input": name, **dataclasses.asdict(_statistics(evidence, name))} for name in contract.inputs],
     }
     if not breaches:
         message = f"The inputs keep what the edge model declares of {', '.join(contract.inputs) or 'none of them'}."

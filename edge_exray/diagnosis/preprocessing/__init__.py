@@ -1,0 +1,1 @@
+"""Finds out what an app does differently when it prepares an input."""

@@ -109,7 +109,8 @@ class InputFormat:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the declared properties, numbers that hold for all channels as one."""
-        fields = {name: value for name, value in vars(self).items() if value is not None}
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        fields = {name: value for name, value in vars(self).items() if value != defaults[name]}
         return {
             name: (value[0] if len(value) == 1 else list(value)) if isinstance(value, tuple) else value
             for name, value in fields.items()
@@ -215,9 +216,7 @@ class InputContract(JsonSpec):
         return dataclasses.replace(spec, inputs=inputs, labels=tuple(spec.labels))
 
     @classmethod
-    def read(
-        cls, contract: "InputContract | Mapping[str, Any] | str | None", source: str = ""
-    ) -> "InputContract | None":
+    def of(cls, contract: "InputContract | Mapping[str, Any] | str | None", source: str = "") -> "InputContract | None":
         """Takes a contract in any form: itself, the JSON document, or its text; None stays None."""
         if contract is None or isinstance(contract, InputContract):
             return contract

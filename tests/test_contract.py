@@ -92,7 +92,7 @@ def test_the_document_is_canonical_and_holds_what_is_declared_only():
     read = InputContract.from_json(text)
     assert read.inputs["image"] == InputFormat(channels="RGB", mean=(127.5,), std=(127.5,))
     assert json.loads(read.to_json()) == {
-        "inputs": {"image": {"channels": "RGB", "layout": "NHWC", "mean": 127.5, "std": 127.5}},
+        "inputs": {"image": {"channels": "RGB", "mean": 127.5, "std": 127.5}},
         "labels": ["cat", "dog"],
     }
     one, other = ({"inputs": {name: {"width": 4, "height": 6} for name in names}} for names in ("ab", "ba"))

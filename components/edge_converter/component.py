@@ -148,7 +148,7 @@ class EdgeConverter(base_component.BaseComponent):
         ):
             if value is not None and value < 1:
                 raise errors.SpecError(f"EdgeConverter: {name} must be at least 1, is {value}")
-        contract = InputContract.read(input_contract, "of EdgeConverter")
+        contract = InputContract.of(input_contract, "of EdgeConverter")
         super().__init__(
             spec=EdgeConverterSpec(
                 model=model,

@@ -221,7 +221,7 @@ def convert_many(
         raise errors.SpecError(
             f"quantization {calibrated[0]!r} needs a calibration: give it frames of real data (calibration=...)"
         )
-    declared = InputContract.read(input_contract)
+    declared = InputContract.of(input_contract)
     contract = declared.to_dict() if declared else None
     source = os.path.abspath(saved_model)
     with tempfile.TemporaryDirectory(prefix="exray-convert-") as scratch:

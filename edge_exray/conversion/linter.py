@@ -9,7 +9,7 @@ from edge_exray.conversion.converter import convert
 from edge_exray.linting.findings import Finding, LintResult, Severity
 from edge_exray.linting.linter import gravest_first, lint_file, lint_graph, read_model
 from edge_exray.models.alignment import align
-from edge_exray.models.graph import Graph, custom_ops
+from edge_exray.models.graph import Graph
 from edge_exray.models.interface import made_up_feeds, pair_interface
 from edge_exray.models.parity import ConstantParity
 from edge_exray.models.saved_model import CloudModel
@@ -43,7 +43,8 @@ def lint(
     """
     graph = read_model(model)
     result = lint_graph(graph, expected_ops=expected_ops)
-    if not custom_ops(pathlib.Path(model).read_bytes()):  # which are told, and keep this runtime from loading it
+    if not any(op.is_custom for part in (graph, *graph.subgraphs.values()) for op in part.ops):
+        # They are told as such, and would keep this runtime from loading the file.
         result = gravest_first([*result.findings, *lint_file(model)])
     if cloud is None:
         return result

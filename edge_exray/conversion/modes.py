@@ -26,6 +26,7 @@ class Mode:
         activations: Name of the integer dtype that every op computes on, or the conversion fails; needs calibration.
         io: Name of the dtype that replaces float32 at the inputs and outputs; None keeps float32.
         measured: The weights are chosen by the activations that they meet, which needs calibration too.
+        is_typed: It promises the types of inputs, outputs, weights and activations; a recipe promises op by op instead.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Mode:
     activations: str | None = None
     io: str | None = None
     measured: bool = False
+    is_typed: bool = True
 
     @property
     def needs_calibration(self) -> bool:
@@ -124,4 +126,4 @@ def _of_recipe(recipe: Sequence[Mapping[str, Any]] | None) -> Mode:
     configs = [entry.get("op_config", {}).get("activation_tensor_config") for entry in recipe]
     activations = next((f"int{config['num_bits']}" for config in configs if config), None)
     measured = any(entry["algorithm_key"] == "GPTQ" for entry in recipe)
-    return Mode(RECIPE, activations=activations, measured=measured)
+    return Mode(RECIPE, activations=activations, measured=measured, is_typed=False)

@@ -5,17 +5,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 
 from edge_exray import errors
-from edge_exray.conversion.modes import RECIPE, Mode
+from edge_exray.conversion.modes import Mode
 from edge_exray.models.graph import Graph, Op, Tensor
+from edge_exray.models.layouts import WEIGHTED_OPS
 from edge_exray.models.matching import REPRESENTATION_OPS
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
 
 # The converter leaves these, and an edge model full of zeros, when it could not freeze a variable.
 _UNFROZEN = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
-
-# Ops that a mode is chosen for; the second input of each are its weights.
-_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 # Fewer are not worth a scale: TensorFlow's converter leaves them as they are in the modes without calibration.
 _MIN_WEIGHTS = 1024
@@ -57,13 +55,13 @@ def check(
         for name, spec in cloud.items():
             # Strings are bytes to LiteRT and objects to TensorFlow.
             strings = spec.dtype.kind == "O" and converted[name].dtype.kind == "S"
-            if mode.name != RECIPE and converted[name].dtype != mode.io_dtype(spec) and not strings:
+            if mode.is_typed and converted[name].dtype != mode.io_dtype(spec) and not strings:
                 raise errors.ConversionError(
                     f"{name} of the {mode.name} model is {converted[name].dtype}, the mode promises "
                     f"{mode.io_dtype(spec)}: the converter leaves alone what the graph does not compute with, "
                     "so drop it from the signature"
                 )
-    for graph in _graphs(edge) if mode.name != RECIPE else ():
+    for graph in _graphs(edge) if mode.is_typed else ():
         for op in graph.ops:
             if graph is not edge.graph or op.index not in kept:
                 _check_op(graph, op, mode)
@@ -135,15 +133,17 @@ def _check_op(graph: Graph, op: Op, mode: Mode) -> None:
         changed = [t for t in read if t.spec.quantization]
         if changed:
             raise _broken(graph, op, mode, f"computes on quantised {changed[0].type}, the mode promises none")
-    if op.name not in _WEIGHTED or len(read) < 2:
+    layout = WEIGHTED_OPS.get(op.name)
+    if layout is None:
         return
     computed = {mode.activations.upper()} if mode.activations else _FLOATS
-    for tensor in (read[0], *written):
+    for tensor in (graph.tensors[op.inputs[layout.data]], *written):
         if tensor.type not in computed:
             promised = mode.activations or "floats"
             raise _broken(graph, op, mode, f"computes on {tensor.type}, the mode promises {promised}")
-    stored = graph.stored_constant(op.inputs[1])
-    small = np.prod(read[1].spec.shape) < _MIN_WEIGHTS and not mode.activations
+    weights = op.inputs[layout.weights]
+    stored = graph.stored_constant(weights)
+    small = np.prod(graph.tensors[weights].spec.shape) < _MIN_WEIGHTS and not mode.activations
     if stored is None or small:
         return
     if graph.tensors[stored].type not in mode.weight_types:

@@ -17,6 +17,7 @@ import numpy as np
 from edge_exray import errors
 from edge_exray.conversion.modes import Mode
 from edge_exray.models.graph import Graph, Op
+from edge_exray.models.layouts import WEIGHTED_OPS
 from edge_exray.models.messages import first_line
 from edge_exray.specs import did_you_mean
 
@@ -26,7 +27,7 @@ _ALL = ".*"
 _LEAVE = "no_quantize"
 
 # Ops whose second input holds weights, which a bias follows from. A constant of others is stored like an activation.
-_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "EMBEDDING_LOOKUP", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+_WEIGHTED = {*WEIGHTED_OPS, "EMBEDDING_LOOKUP"}
 
 # Algorithms that gather more than ranges, with updates of their own.
 _GATHERING = {"GPTQ", "OSCAR"}

@@ -31,7 +31,7 @@ from edge_exray.conversion.ranges import measure
 from edge_exray.linting.linter import lint_graph
 from edge_exray.models import metadata, saved_model
 from edge_exray.models.alignment import pair_by_name
-from edge_exray.models.graph import Op
+from edge_exray.models.graph import Op, tensorflow_ops
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
 
@@ -326,8 +326,8 @@ def _without_kernels(message: str, function: Any) -> list[str]:
 
 
 def _select_ops(edge: EdgeModel) -> list[str]:
-    names = sorted({op.name for op in edge.graph.ops if op.is_custom and op.name.startswith("Flex")})
-    return [f"needs TensorFlow's kernels in the app: {', '.join(names)}"] if names else []
+    names = tensorflow_ops(edge.content)
+    return [f"needs TensorFlow's kernels in the app: {', '.join(sorted(names))}"] if names else []
 
 
 def _step(folder: pathlib.Path, step: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from edge_exray import errors
 from edge_exray.linting import quantization, structure, weights
 from edge_exray.linting.findings import Finding, LintResult, Severity
+from edge_exray.models import locations
 from edge_exray.models.graph import Graph, read_graph
 from edge_exray.models.messages import first_line
 from edge_exray.models.metadata import read_contract
@@ -97,12 +98,8 @@ def read_model(path: str | os.PathLike[str]) -> Graph:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    try:
-        content = pathlib.Path(path).read_bytes()
-    except OSError as e:
-        raise errors.ModelError(f"cannot read the edge model {os.fspath(path)}: {e.strerror}") from e
-    if content[4:8] != b"TFL3":
-        raise errors.ModelError(f"{os.fspath(path)} is no .tflite file: it lacks the identifier TFL3; convert it first")
+    locations.check_tflite(path)
+    content = pathlib.Path(path).read_bytes()
     try:
         # Verifies the flatbuffer; kernels are looked for only when tensors are allocated.
         Interpreter(model_content=content)

@@ -4,7 +4,7 @@ import collections
 from collections.abc import Iterator
 
 from edge_exray.linting.findings import FEW, Finding, Severity, at
-from edge_exray.models.graph import Graph, Op
+from edge_exray.models.graph import Graph, Op, is_tensorflow_op
 
 # What XNNPACK takes over in LiteRT 2.x by default (delegates/xnnpack in its sources, and what its delegate was seen to
 # take); all others run on built-in kernels and split the graph that it has.
@@ -32,7 +32,6 @@ _MOVES = """
 """
 # Custom ops that every LiteRT interpreter has.
 _RUNTIME_OPS = {"TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram"}
-_FLEX = "Flex"
 
 
 def unaccelerated_ops(graph: Graph) -> Iterator[Finding]:
@@ -67,7 +66,7 @@ def foreign_ops(graph: Graph) -> Iterator[Finding]:
         if op.is_custom and op.name not in _RUNTIME_OPS:
             kinds[op.name].append(op)
     for name, ops in kinds.items():
-        is_flex = name.startswith(_FLEX)
+        is_flex = is_tensorflow_op(name)
         tensor = (ops[0].outputs or ops[0].inputs)[0]
         yield at(
             graph,

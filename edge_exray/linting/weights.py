@@ -1,32 +1,14 @@
 """Static checks of stored weights."""
 
-import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 
 from edge_exray.linting.findings import Finding, Severity, at
 from edge_exray.models.graph import Graph, Op
+from edge_exray.models.layouts import WEIGHTED_OPS, Layout
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Where an op with weights has its inputs, and on which axis of the weights its output channels are."""
-
-    channels: int
-    data: int = 0
-    weights: int = 1
-    bias: int = 2
-
-
-WEIGHTED_OPS = {
-    "CONV_2D": Layout(channels=0),
-    "DEPTHWISE_CONV_2D": Layout(channels=3),
-    "FULLY_CONNECTED": Layout(channels=0),
-    "TRANSPOSE_CONV": Layout(channels=0, data=2, bias=3),
-}
 
 
 def weighted_ops(graph: Graph) -> Iterator[tuple[Op, Layout, int]]:

@@ -36,11 +36,17 @@ def keeps_data_outside(model: Any) -> bool:
     return any(getattr(buffer, "offset", 0) > 1 for buffer in model.buffers)
 
 
+def names_graph(option: str) -> bool:
+    """True for an option of control flow that holds the index of a graph, such as the body of a WHILE."""
+    return option.lower().endswith(("subgraph", "subgraphindex"))
+
+
 def subgraph_options(operator: Any) -> Iterator[tuple[Any, str, int]]:
     """Yields the options of an op of control flow that name a graph: their object, the attribute and its value."""
     for options in (operator.builtinOptions, getattr(operator, "builtinOptions2", None)):
         for name, value in vars(options).items() if options is not None else ():
-            if name.lower().endswith(("subgraph", "subgraphindex")) and value >= 0:
+            # 0 is an option that is not set: the graph that an app calls is nobody's body.
+            if names_graph(name) and value > 0:
                 yield options, name, value
 
 

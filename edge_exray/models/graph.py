@@ -61,9 +61,7 @@ class Op:
     @property
     def subgraphs(self) -> tuple[int, ...]:
         """Indices of the graphs that an op of control flow runs, such as condition and body of a WHILE."""
-        return tuple(
-            value for name, value in self.options.items() if name.lower().endswith(("subgraph", "subgraphindex"))
-        )
+        return tuple(value for name, value in self.options.items() if flatbuffer.names_graph(name) and value > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +178,20 @@ def custom_ops(content: bytes) -> list[str]:
     model = schema.Model.GetRootAsModel(content, 0)
     codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
     return [code.CustomCode().decode() for code in codes if code.CustomCode()]
+
+
+def tensorflow_ops(content: bytes) -> list[str]:
+    """Returns the names of the ops that TensorFlow has to compute ("Select TensorFlow operators").
+
+    Args:
+        content: See `flatbuffer.unpack`.
+    """
+    return [name for name in custom_ops(content) if is_tensorflow_op(name)]
+
+
+def is_tensorflow_op(name: str) -> bool:
+    """True for the name of a custom op that is TensorFlow's."""
+    return name.startswith("Flex")
 
 
 def _graph(content: bytes, model: Any, index: int) -> Graph:

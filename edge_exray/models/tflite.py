@@ -181,7 +181,7 @@ class EdgeModel:
 
     def _has_tensorflow_ops(self, allowed: bool) -> bool:
         """Refuses such ops unless they are allowed: LiteRT runs them at best where TensorFlow happens to be loaded."""
-        found = [name for name in graphs.custom_ops(self.content) if name.startswith("Flex")]
+        found = graphs.tensorflow_ops(self.content)
         if found and not allowed:
             raise errors.ModelError(
                 f"{self.path} has ops that LiteRT does not run, {', '.join(found)}: they are TensorFlow's own "

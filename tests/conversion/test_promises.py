@@ -19,7 +19,7 @@ class _Edge:
 
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
-    ops: tuple[str, ...] = ("CONV_2D",)
+    ops: tuple[str, ...] = ("ADD",)
 
     @property
     def graph(self) -> Graph:

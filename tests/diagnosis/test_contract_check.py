@@ -51,7 +51,7 @@ def test_a_healthy_model_keeps_its_contract(validate, mode):
     assert report, report.summary
     check = found(report)
     assert check.verdict is Verdict.PASSED
-    assert check.evidence["frames"] == {"image": {"frames": 40, "reference": {}, "edge": {}}}
+    assert check.evidence["frames"] == [{"input": "image", "frames": 40, "reference": {}, "edge": {}}]
     # A contract is no quantisation: the float model that carries one is still its own twin.
     assert report.legs["quantization"]["ran"] == (mode != "none")
 
@@ -77,7 +77,7 @@ def test_an_app_that_breaks_the_contract_is_named(validate, app, broken, words):
     assert check.verdict is Verdict.FAILED
     assert [(b["input"], b["property"], b["side"]) for b in check.evidence["broken"]] == [("image", broken, "app")]
     assert words in check.message
-    assert check.evidence["frames"]["image"]["reference"] == {}
+    assert check.evidence["frames"][0]["reference"] == {}
     # How the app differs from the reference is said before what that breaks.
     assert [c.name for c in report.failed_checks][:2] == ["preprocessing", "input_contract"]
 
@@ -121,7 +121,8 @@ def test_one_odd_reference_frame_does_not_excuse_the_app(validate, frames):
         ("mean, std", "declaration"),
         ("mean, std", "app"),
     ]
-    assert check.evidence["frames"]["image"] == {"frames": 40, "reference": {"mean, std": 1}, "edge": {"mean, std": 40}}
+    [counts] = check.evidence["frames"]
+    assert counts == {"input": "image", "frames": 40, "reference": {"mean, std": 1}, "edge": {"mean, std": 40}}
 
 
 def test_the_declared_order_is_not_told_by_the_values_of_the_reference(validate):
@@ -144,10 +145,11 @@ def test_one_bound_declares_no_convention(validate):
 
 
 def test_a_contract_that_cannot_be_read_names_the_file(conv_net, edge_models, frames, tmp_path):
-    content = attach(pathlib.Path(edge_models["int8"]).read_bytes(), InputContract.from_dict({"inputs": {"image": {}}}))
+    declared = InputContract.from_dict({"inputs": {"image": {"channels": "RGB"}}})
+    content = attach(pathlib.Path(edge_models["int8"]).read_bytes(), declared)
     edge = tmp_path / "edge.tflite"
-    edge.write_bytes(content.replace(b'"layout"', b'"lay-up"'))
-    with pytest.raises(errors.SpecError, match=r"input contract of .*edge\.tflite: inputs\.image: .*'lay-up'"):
+    edge.write_bytes(content.replace(b'"channels"', b'"chandels"'))
+    with pytest.raises(errors.SpecError, match=r"input contract of .*edge\.tflite: inputs\.image: .*'chandels'"):
         edge_exray.validate(conv_net, edge, frames, float_edge=edge_models["none"], signature="serving_dense")
 
 

@@ -243,7 +243,7 @@ def test_file_with_unknown_ops_is_read_and_a_damaged_one_refused(edge_models, tm
     content = pathlib.Path(edge_models["none"]).read_bytes()
     path.write_bytes(tampering.replace_op(content, SOFTMAX, "Softermax"))
     assert read_model(path).ops[SOFTMAX].is_custom
-    for damaged, message in ((b"no model at all", "no .tflite file"), (content[:2000], "does not load")):
+    for damaged, message in ((b"no model at all", "not a .tflite file"), (content[:2000], "does not load")):
         path.write_bytes(damaged)
         with pytest.raises(errors.ModelError, match=message):
             read_model(path)

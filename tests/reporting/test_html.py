@@ -229,7 +229,7 @@ def test_missing_extra_is_named(package, monkeypatch):
 def test_static_findings_stand_in_their_section_and_at_the_suspect():
     page = render(factory.report())
     assert "lint" in page.ids()
-    assert "2 errors, 1 warnings, 0 notes" in page.text
+    assert "2 errors, 1 warning, 0 notes" in page.text
     assert "0 of subgraph 2, CONV_2D" in page.text
     # At the suspect, layer 0, stands what concerns it: not the finding in a body, nor that on the whole model.
     assert page.text.count("3 of 8 values at the limit") == 4

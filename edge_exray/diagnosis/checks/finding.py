@@ -1,5 +1,6 @@
 """What a check returns, and how it names layers and figures."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,9 @@ from edge_exray.models.alignment import Layer
 
 Finding = tuple[CheckResult, list[Suspect]]
 """The result of a check and the layers that it suspects."""
+
+# What TensorFlow calls the outputs of an exported function, after the call and not after what computes them.
+_CALL = re.compile(r"(Stateful)?PartitionedCall(_\d+)?:\d+")
 
 # A sentence names so many inputs.
 _NAMED = 15
@@ -40,6 +44,8 @@ def place_of(layer: Layer) -> str:
     name = layer.spec.name.split(";")[-1]
     if layer.cloud_tensor and not layer.cloud_tensor.startswith("Identity"):
         name = layer.cloud_tensor.removesuffix(":0")
+    if _CALL.fullmatch(name):
+        return f"layer {layer.index} {layer.op}, an output of the model"
     return f"layer {layer.index} {layer.op} {name.removeprefix('StatefulPartitionedCall/')}"
 
 

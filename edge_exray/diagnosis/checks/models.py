@@ -6,12 +6,12 @@ from edge_exray.diagnosis.checks.finding import Finding, finding, place_of, susp
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Verdict
 from edge_exray.models.alignment import Status
+from edge_exray.models.layouts import WEIGHTED_OPS
 from edge_exray.models.parity import ConstantParity, Source
 
 # Of the constants that differ so many are listed, and so many layers suspected.
 _LISTED = 20
 _SUSPECTS = 5
-_WEIGHTED_OPS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 # Kernels that are fused sum in another order; so much is no other answer.
 _MAX_INSTRUMENTATION_NRMSE = 0.01
@@ -99,7 +99,8 @@ def _severity(constant: ConstantParity) -> float:
 def _change(evidence: Evidence, constant: ConstantParity) -> str:
     assert constant.difference is not None
     layer = evidence.layers[constant.layer]
-    role = {1: "the weights", 2: "the bias"}.get(constant.input) if layer.op in _WEIGHTED_OPS else None
+    layout = WEIGHTED_OPS.get(layer.op)
+    role = {layout.weights: "the weights", layout.bias: "the bias"}.get(constant.input) if layout else None
     change = (
         f"{constant.difference.share:.0%} of the values, by up to {constant.difference.relative:.3g} of the largest"
     )

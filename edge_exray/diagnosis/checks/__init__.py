@@ -28,4 +28,6 @@ CHECKS: tuple[Check, ...] = (
     answers.output_drift,
     answers.label_flip_rate,
     answers.accuracy_drop,
+    answers.slices,
+    answers.instability,
 )

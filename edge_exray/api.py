@@ -1,5 +1,6 @@
 """The whole job as functions: convert what is missing, replay, judge, report."""
 
+import dataclasses
 import os
 import pathlib
 import tempfile
@@ -65,6 +66,7 @@ def validate(
     input_samples: int = 16,
     layer_frames: int = 0,
     kernel_frames: int = 0,
+    environments: Sequence[str] = (),
     float_edge: str | os.PathLike[str] | None = None,
     kernels: dict[str, Any] | None = None,
     progress: Callable[[Stream], Stream] = iter,
@@ -91,6 +93,9 @@ def validate(
             compared for every frame.
         kernel_frames: How many frames each op is also run on by built-in and reference kernels, chosen likewise; 0
             takes none.
+        environments: What the edge model also answers on, as `"reference"` or `"xnnpack:4"` (kernels and threads); how
+            often that decides whether it is right is its instability. Variants of the app's preprocessing, which
+            `edge_variants_fn` of the module makes, count as environments too.
         float_edge: The same conversion as `edge` without quantisation; None makes it.
         kernels: A document of `schemas/kernel_profile.schema.json` to show in the report.
         progress: Wraps the examples, for example with a progress bar.
@@ -112,8 +117,9 @@ def validate(
             "layer_frames and kernel_frames need to know all frames before the first is replayed: give the examples as "
             "a path or a list, which can be read twice"
         )
-    sampling = sample(read, functions, layer_frames, kernel_frames)
-    options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames, input_samples, sampling)
+    # Before all frames are read for their ids: what is wrong with these is known at once.
+    options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames, input_samples, tuple(environments))
+    options = dataclasses.replace(options, sampling=sample(read, functions, layer_frames, kernel_frames))
     with tempfile.TemporaryDirectory(prefix="exray-validate-") as scratch:
         if float_edge is None:
             float_edge = os.path.join(scratch, "float_edge.tflite")

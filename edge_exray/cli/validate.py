@@ -66,6 +66,14 @@ def validate(
     kernel_frames: Annotated[
         int, typer.Option(min=0, help="Frames whose ops also run on built-in and reference kernels; 0: none.")
     ] = 0,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Kernels that the edge model also answers on, as reference or xnnpack:4 (threads); repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     time_kernels: Annotated[
         bool, typer.Option("--profile", help="Also time every op on this machine, for the report.")
     ] = False,
@@ -98,6 +106,7 @@ def validate(
             worst_frames=worst_frames,
             layer_frames=layer_frames,
             kernel_frames=kernel_frames,
+            environments=environment or (),
             float_edge=float_edge,
             kernels=kernels,
             progress=track,

@@ -20,6 +20,7 @@ from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.replay.contracts import broken, contract_of
+from edge_exray.replay.environments import Environments
 from edge_exray.replay.kernel_leg import KernelLeg
 from edge_exray.replay.own_error import OwnError, OwnErrorSummary
 from edge_exray.replay.sampling import Sampling
@@ -39,6 +40,7 @@ class Prediction:
         edge: The same of the edge model on the edge inputs: what a user of the app sees.
         nrmse: Output name to normalised RMSE between the two, see `DriftStatistics.nrmse`.
         rmse: Output name to RMSE between the two; infinite where a value of one side is not finite.
+        environments: Name of each other environment and variant to output name to array, or why it gave no answer.
     """
 
     frame: Frame
@@ -46,6 +48,7 @@ class Prediction:
     edge: Inputs
     nrmse: dict[str, float]
     rmse: dict[str, float]
+    environments: Mapping[str, Inputs | str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Replayer:
         ):
             model.rename(interface.inputs, interface.outputs)
         self.kernels = KernelLeg(self.edge, self.cloud.signature)
+        self.environments = Environments(self.edge, self.interface, self.cloud.signature)
         self.sampling = Sampling()
         self._beside = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         self.contract = contract_of(self.edge)
@@ -178,13 +182,28 @@ class Replayer:
             legs["quantization"] = (float_outputs, quantized_outputs)
         for leg, (reference, edge) in legs.items():
             _compare_outputs(statistics, slices, leg, reference, edge)
+        environments = self._replay_environments(frame)
         nrmse, rmse = {}, {}
         for name in self.edge.outputs:
             drift = DriftStatistics()
             drift.update(cloud_outputs[name], edge_outputs[name])
             nrmse[name] = drift.nrmse
             rmse[name] = drift.rmse if drift.finite == drift.values else math.inf
-        return Prediction(dataclasses.replace(frame, reference={}, edge={}), cloud_outputs, edge_outputs, nrmse, rmse)
+        bare = dataclasses.replace(frame, reference={}, edge={}, variants={})
+        return Prediction(bare, cloud_outputs, edge_outputs, nrmse, rmse, environments)
+
+    def close(self) -> None:
+        """Ends child processes."""
+        self.kernels.close()
+        self.environments.close()
+
+    def _replay_environments(self, frame: Frame) -> dict[str, Inputs | str]:
+        answers = self.environments.answers(frame.edge)
+        if clash := sorted(answers.keys() & frame.variants):
+            raise errors.ModuleError(
+                f"edge_variants_fn names variants like the environments {clash}: name them otherwise"
+            )
+        return answers | {name: self._shipped.infer(inputs) for name, inputs in frame.variants.items()}
 
     def _replay_layers(
         self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame, shipped: Inputs

@@ -123,8 +123,9 @@ class ReplayResult:
         return sorted(str(p) for p in (self.directory / PREDICTIONS).glob("*.gz"))
 
     def predictions(self) -> Iterator[examples.Example]:
-        """Yields a prediction a frame: `frame_id`, `label` (when known), slice features, `cloud/<output>` and
-        `edge/<output>` as flat float32 arrays."""
+        """Yields a prediction a frame: `frame_id`, `label` (when known), slice features, `cloud/<output>`,
+        `edge/<output>` and `env/<environment>/<output>` as flat float32 arrays; `env/<environment>` says why an
+        environment gave no answer."""
         yield from examples.read_tfrecords(self.prediction_files())
 
 
@@ -168,6 +169,12 @@ def prediction_record(prediction: Prediction) -> bytes:
         features[LABEL] = _integer(frame.label)
     for side, outputs in (("cloud", prediction.cloud), ("edge", prediction.edge)):
         features.update({f"{side}/{name}": floats(value) for name, value in outputs.items()})
+    for place, answer in prediction.environments.items():
+        key = f"{ENVIRONMENT}/{place}"
+        if isinstance(answer, str):
+            features[key] = _bytes(answer.encode())
+        else:
+            features.update({f"{key}/{name}": floats(value) for name, value in answer.items()})
     return _serialized(features)
 
 
@@ -247,7 +254,7 @@ def _serialized(features: Mapping[str, Any]) -> bytes:
 
 
 def frame_line(prediction: Prediction) -> str:
-    """Returns the line of JSON that `frames/` keeps of a prediction: `id`, `label`, `nrmse` and `rmse` of each output."""
+    """Returns the line of JSON that `frames/` keeps: `id`, `label`, and `nrmse` and `rmse` of each output."""
     figures = {
         kind: {name: value if np.isfinite(value) else None for name, value in by_output.items()}
         for kind, by_output in (("nrmse", prediction.nrmse), ("rmse", prediction.rmse))

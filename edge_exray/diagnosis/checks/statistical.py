@@ -52,7 +52,7 @@ def judge(
     needed = needed_frames(estimate, limit, confidence)
     low, high = map(form.format, interval)
     have = round(estimate.frames)
-    advice = f" {have} frames are too few to tell: on all frames it may be from {low} to {high}"
+    advice = f" {have} frames are too few to tell: it may be from {low} to {high}"
     if needed is None:
         return Judgement(verdict, figures, f"{advice}. No number of frames shows that something never happens.")
     return Judgement(verdict, figures | {"needed_frames": needed}, f"{advice}; give at least {needed}.")

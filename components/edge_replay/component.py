@@ -87,7 +87,8 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
             the variants of the app's preprocessing that `edge_variants_fn` makes count as environments too.
         module_file: Python file with any of `reference_inputs_fn` (what training fed), `edge_inputs_fn` (what the
             app feeds), `edge_variants_fn` (variants of that), `label_fn` and `frame_id_fn`; each takes one example, a
-            mapping of feature name to array. Default: the features that are named like the inputs, and the feature `label`.
+            mapping of feature name to array. Default: the features that are named like the inputs, and the feature
+            `label`.
         module_path: Importable module with the same, instead of `module_file`.
         transform_graph: Channel of type `TransformGraph`, when `examples` are raw: the functions are then given what
             it makes of them, see `edge_exray.components.transforms`. Leave it out when `examples` are Transform's own.

@@ -19,7 +19,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
-from tensorflow_model_analysis.metrics import metric_util
 
 _Sums = tuple[float, float]
 
@@ -43,9 +42,9 @@ class PredictionFlipRate(tfma.metrics.Metric):
 class Instability(tfma.metrics.Metric):
     """Share of examples that at least one model gets right and at least one gets wrong.
 
-    The definition is that of `edge_exray.diagnosis.instability.Instability`, with models in the place of environments. The
-    environments of a replay are models too, with `prediction_key: "env/reference/probabilities"`. The value is the same
-    for every model but the baseline, which has none.
+    The definition is that of `edge_exray.diagnosis.instability.Instability`, with models in the place of environments.
+    The environments of a replay are models too, with `prediction_key: "env/reference/probabilities"`. The value is the
+    same for every model but the baseline, which has none.
 
     Args:
         name: Name of the metric.
@@ -141,7 +140,7 @@ class _ShareCombiner(beam.CombineFn):
         for model in self._models:
             # One value for each example: `flatten` would yield one for each class.
             label, prediction, weights = next(
-                metric_util.to_label_prediction_example_weight(
+                tfma.metrics.to_label_prediction_example_weight(
                     element,
                     eval_config=self._config,
                     model_name=model,

@@ -37,6 +37,9 @@ BGR = """
 def edge_inputs_fn(example):
     return {"image": example["image"].reshape(16, 16, 3)[..., ::-1]}
 
+def edge_variants_fn(example):
+    return {"rgb": {"image": example["image"].reshape(16, 16, 3)}}
+
 def frame_id_fn(example):
     return example["name"][0].decode()
 """
@@ -67,7 +70,7 @@ TWO_THREADS = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"
 TWO_PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 SPLITS = {"train": 25, "eval": 15, "empty": 0}
 # The parameters of the fixture `expected`.
-AS_EXPECTED = {"splits": ["train", "eval"], "slice_keys": ["light"], "kernel_frames": 4}
+AS_EXPECTED = {"splits": ["train", "eval"], "slice_keys": ["light"], "kernel_frames": 4, "environments": ["xnnpack:2"]}
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +161,11 @@ def expected(conv_net, edge_models, examples, tmp_path_factory) -> ReplayResult:
         read_tfrecords(files),
         folder / "replay",
         functions=functions,
-        options=TallyOptions(("light",), sampling=sample(lambda: read_tfrecords(files), functions, 0, 4)),
+        options=TallyOptions(
+            ("light",),
+            environments=("xnnpack:2",),
+            sampling=sample(lambda: read_tfrecords(files), functions, 0, 4),
+        ),
     )
 
 
@@ -186,7 +193,8 @@ def test_beam_learns_what_the_library_learns(beam_args, models, examples, output
     assert set(predictions) == {f"{split}-{i}".encode() for split in ("train", "eval") for i in range(SPLITS[split])}
     for name, twin in twins.items():
         assert set(predictions[name]) == set(twin) == {
-            "frame_id", "label", "light", "cloud/probabilities", "edge/probabilities"
+            "frame_id", "label", "light", "cloud/probabilities", "edge/probabilities", "env/rgb/probabilities",
+            "env/xnnpack:2/probabilities",
         }  # fmt: skip
         for feature, value in twin.items():
             np.testing.assert_array_equal(predictions[name][feature], value)

@@ -95,16 +95,16 @@ def test_one_bad_slice_fails_though_the_whole_does_not():
 
 
 def test_many_healthy_slices_accuse_nobody():
-    """Every twentieth of single tests on rates at the limit is significant; 200 of them are not, together."""
+    """Every twentieth of single tests on rates at the limit is significant; 100 of them are not, together."""
     rng = np.random.default_rng(4)
-    parts = [f"{i % 200:03}" for i in range(20_000)]
+    parts = [f"{i % 100:02}" for i in range(8000)]
     edge = (rng.random(len(parts)) < 0.05).astype(int)
     found = evidence([0] * len(parts), edge, slices=parts)
     result, _ = answers.slices(found)
     raw = [part.flipped.p_beyond(0.05) for part in found.slices.values()]
-    assert min(raw) < 0.02
+    assert min(raw) < 0.05
     assert result.verdict is Verdict.PASSED
-    assert len(result.evidence["p_values"]) == 200
+    assert len(result.evidence["p_values"]) == 100
 
 
 def test_without_slices_or_classes_there_is_nothing_to_say():

@@ -156,8 +156,8 @@ class _ShareCombiner(beam.CombineFn):
         return has + weight * self._has(label, predictions), all_of_them + weight
 
     def merge_accumulators(self, accumulators: Iterable[_Sums]) -> _Sums:
-        has, all_of_them = zip(*accumulators, strict=True)
-        return sum(has), sum(all_of_them)
+        parts = np.array(list(accumulators), np.float64).reshape(-1, 2)
+        return float(parts[:, 0].sum()), float(parts[:, 1].sum())
 
     def extract_output(self, accumulator: _Sums) -> dict[tfma.metrics.MetricKey, float]:
         has, all_of_them = accumulator

@@ -1,6 +1,7 @@
 """The answers of all models and environments to each frame, and how often they agree."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -43,9 +44,17 @@ class Answers:
     output: str | None
     frames: list[FrameAnswers]
 
+    @functools.cached_property
+    def _by_slice(self) -> dict[str, list[FrameAnswers]]:
+        found: dict[str, list[FrameAnswers]] = {}
+        for frame in self.frames:
+            for part in frame.slices:
+                found.setdefault(part, []).append(frame)
+        return found
+
     def agreement(self, part: str | None = None) -> "Agreement":
         """Compares cloud and edge on all frames, or on those of one slice."""
-        frames = [f for f in self.frames if part is None or part in f.slices]
+        frames = self.frames if part is None else self._by_slice.get(part, [])
         labelled = sum(f.label is not None for f in frames)
         if self.output is None:
             return Agreement(None, len(frames), labelled, 0, 0, 0)

@@ -141,6 +141,7 @@ def test_a_healthy_model_is_blessed_as_pusher_and_resolver_read_it(replays, outp
         assert measured["example_count"] == 140
         assert measured["sparse_categorical_accuracy"] == pytest.approx(report.accuracy[side], abs=1e-9)
     assert report.accuracy["cloud"] > 0.9
+    assert tfma.load_validation_result(outputs["evaluation"][0].uri).validation_ok
 
 
 def test_a_failed_check_blocks_the_pusher_and_the_log_says_why(replays, outputs, caplog):

@@ -32,6 +32,21 @@ def test_a_wrong_verdict_on_a_share_is_as_rare_as_the_confidence_says(true, fram
     assert chance <= 0.05
 
 
+@pytest.mark.parametrize("changed", [0.02, 0.03, 0.06])
+def test_a_wrong_verdict_on_a_drop_is_about_as_rare(changed):
+    frames, limit = 150, 0.02
+    shares = [(changed + limit) / 2, (changed - limit) / 2, 1 - changed]
+    chance = dict.fromkeys(Side, 0.0)
+    for lost in range(25):
+        for gained in range(25):
+            weight = stats.multinomial.pmf([lost, gained, frames - lost - gained], frames, shares)
+            if weight > 1e-9:
+                chance[side(PairedDrop(lost, gained, frames), limit, 0.95)] += weight
+    assert sum(chance.values()) == pytest.approx(1, abs=1e-4)
+    assert chance[Side.WITHIN] <= 0.05
+    assert chance[Side.BEYOND] <= 0.09
+
+
 def likely_deviation(lost: int, gained: int, frames: int, drop: float) -> float:
     """Standard deviation of lost - gained where the likelihood is largest among all shares with this drop."""
 

@@ -1,8 +1,8 @@
 """How sure a figure of some frames is: confidence intervals, and how many frames a decision takes.
 
-The bounds are one-sided: each of them holds with the confidence by itself, so that a model that is beyond a limit
-passes with a probability of at most 1 - confidence, and one within the limit fails with at most the same: exactly so for
-a share, nearly for the others. An interval therefore covers the figure with 2 confidence - 1, as in tests of equivalence
+The bounds are one-sided: each of them holds with the confidence by itself. A model that is beyond a limit therefore
+passes with a probability of at most 1 - confidence, and one within the limit fails with at most the same: exactly so
+for a share, nearly for the others. An interval covers the figure with 2 confidence - 1, as in tests of equivalence
 (Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987).
 """
 

@@ -4,7 +4,7 @@
         image = decode(example["image/encoded"][0])
         return {f"jpeg {q}": {"image": app.preprocess(variants.jpeg(image, q))} for q in (90, 50)}
 
-All take and return pictures as uint8 [height, width, 3], or [height, width] in grey.
+All take and return pictures as uint8 [height, width, 3], or [height, width] in grey, and need Pillow (extra `[demo]`).
 """
 
 import io

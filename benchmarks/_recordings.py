@@ -18,7 +18,8 @@ def _recorded() -> tuple[np.ndarray, ...]:
     from scipy.io import wavfile
 
     spec = importlib.util.find_spec("pygame")
-    assert spec and spec.origin, "the benchmark needs pygame's recordings: pip install edge-exray[dev]"
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("the fault suite plays pygame's recordings: pip install 'edge-exray[dev]'")
     folder = pathlib.Path(spec.origin).parent / "examples" / "data"
     sounds = [wavfile.read(folder / name)[1] for name in ("house_lo.wav", "boom.wav", "car_door.wav", "punch.wav")]
     return tuple((sound.astype(np.float64) - 128) / 128 for sound in sounds)

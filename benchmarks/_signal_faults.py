@@ -1,5 +1,6 @@
 """Faults of audio preprocessing, injected into recordings that pygame ships and into sounds like speech."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Collection, Iterator
 
@@ -50,7 +51,7 @@ def _narrow(rate: float) -> Fault:
 
 
 def _delayed(samples: int) -> Fault:
-    return lambda x: np.concatenate([np.zeros(samples), x])
+    return lambda x: np.concatenate([np.zeros((samples, *x.shape[1:])), x])
 
 
 def _emphasised(x: np.ndarray) -> np.ndarray:
@@ -149,6 +150,7 @@ def _waveforms(rng: np.random.Generator, fault: Fault, *, stereo: bool = False, 
 def cases(seed: int) -> Iterator[FaultCase]:
     """Yields every fault in every form, pairs of faults of different stages, and healthy twins."""
     yield from _waveform_cases(seed)
+    yield from _spectrogram_cases(seed)
 
 
 def _waveform_cases(seed: int) -> Iterator[FaultCase]:
@@ -189,3 +191,213 @@ def _waveform_cases(seed: int) -> Iterator[FaultCase]:
             first, second = (list(forms.items())[seed % len(forms)] for forms in (ones, others))
             inject = _then(first[1], second[1])
             yield case("audio pairs", f"{one} + {other}", f"{first[0]}; {second[0]}", (one, other), inject, stereo=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Spectrum:
+    """How a spectrogram is made."""
+
+    window: str = "hann"
+    length: int = 400
+    hop: int = 160
+    bands: int = 0
+    slaney: bool = False
+    power: int = 2
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Returns linear values, `[frames, bins]`."""
+        from scipy import signal
+
+        window = signal.get_window(self.window, self.length)
+        starts = range(0, len(x) - 512 + 1, self.hop)
+        spectrum = np.stack([np.abs(np.fft.rfft(x[s : s + self.length] * window, 512)) ** self.power for s in starts])
+        return spectrum @ _mel_filters(self.bands, self.slaney) if self.bands else spectrum
+
+
+def _mel_filters(bands: int, slaney: bool) -> np.ndarray:
+    """Returns triangles on the mel scale of the HTK book, 20 Hz to 7.6 kHz, `[257, bands]`."""
+    mel = np.linspace(*(2595 * np.log10(1 + f / 700) for f in (20, 7600)), bands + 2)
+    corners = 700 * (10 ** (mel / 2595) - 1)
+    frequencies = np.linspace(0, _recordings.RATE / 2, 257)
+    bank = np.zeros((257, bands))
+    for band in range(bands):
+        low, centre, high = corners[band : band + 3]
+        rising, falling = (frequencies - low) / (centre - low), (high - frequencies) / (high - centre)
+        bank[:, band] = np.maximum(0, np.minimum(rising, falling)) * (2 / (high - low) if slaney else 1)
+    return bank
+
+
+_FRAMES = 64
+_LINEAR, _MEL = _Spectrum(), _Spectrum(bands=40)
+
+
+def _log(x: np.ndarray) -> np.ndarray:
+    return np.log(x + 1e-6)
+
+
+def _standardised(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean(0)) / x.std(0)
+
+
+# Name of the reference's features, from a recording.
+_FEATURES: dict[str, Fault] = {
+    "power": _LINEAR,
+    "mel": _MEL,
+    "log mel": lambda x: _log(_MEL(x)),
+    "normalised log mel": lambda x: _standardised(_log(_MEL(x)[:_FRAMES])),
+}
+# Kind to form to (reference features, app's features).
+_FEATURE_FAULTS: dict[str, dict[str, tuple[Fault, Fault]]] = {
+    "log_compression": {
+        "no log": (lambda x: _log(_MEL(x)), _MEL),
+        "natural log": (_MEL, lambda x: _log(_MEL(x))),
+        "log10": (_LINEAR, lambda x: np.log10(np.maximum(_LINEAR(x), 1e-10))),
+        "decibels": (_LINEAR, lambda x: 10 * np.log10(_LINEAR(x) + 1e-10)),
+        "decibels of magnitude": (
+            dataclasses.replace(_LINEAR, power=1),
+            lambda x: 20 * np.log10(np.maximum(dataclasses.replace(_LINEAR, power=1)(x), 1e-5)),
+        ),
+        "log(1 + x)": (_MEL, lambda x: np.log1p(_MEL(x))),
+        "no decibels": (lambda x: 10 * np.log10(_MEL(x) + 1e-10), _MEL),
+    },
+    "log_base": {
+        "log10 for ln": (lambda x: _log(_MEL(x)), lambda x: np.log10(_MEL(x) + 1e-6)),
+        "decibels for ln": (lambda x: _log(_MEL(x)), lambda x: 10 * np.log10(_MEL(x) + 1e-6)),
+    },
+    "power": {
+        "magnitude": (_LINEAR, dataclasses.replace(_LINEAR, power=1)),
+        "power": (dataclasses.replace(_LINEAR, power=1), _LINEAR),
+        "power, log": (
+            lambda x: np.log(dataclasses.replace(_LINEAR, power=1)(x) + 1e-9),
+            lambda x: np.log(_LINEAR(x) + 1e-12),
+        ),
+    },
+    "mel_normalisation": {
+        "Slaney's area": (_MEL, dataclasses.replace(_MEL, slaney=True)),
+        "no area": (dataclasses.replace(_MEL, slaney=True), _MEL),
+        "Slaney's area, log": (
+            lambda x: np.log(_MEL(x) + 1e-12),
+            lambda x: np.log(dataclasses.replace(_MEL, slaney=True)(x) + 1e-12),
+        ),
+    },
+    "hop_length": {
+        f"{hop} for 160 samples": (
+            lambda x: _log(_MEL(x)),
+            lambda x, hop=hop: _log(dataclasses.replace(_MEL, hop=hop)(x)),
+        )
+        for hop in (80, 128, 200, 256, 320)
+    },
+    "transposed": {
+        name: (features, lambda x, f=features: f(x)[:_FRAMES].T.reshape(_FRAMES, -1))
+        for name, features in _FEATURES.items()
+    },
+    "utterance_normalisation": {
+        "none": (_FEATURES["normalised log mel"], _FEATURES["log mel"]),
+        "mean only": (lambda x: (lambda y: y - y.mean(0))(_log(_MEL(x)[:_FRAMES])), _FEATURES["log mel"]),
+        "too many": (_FEATURES["log mel"], _FEATURES["normalised log mel"]),
+    },
+    "time_shift": {
+        f"{frames} frames": (_FEATURES["log mel"], lambda x, n=frames: _FEATURES["log mel"](x)[n:])
+        for frames in (1, 3, 10)
+    },
+    "gain": {
+        "-6 dB": (_MEL, lambda x: _MEL(x / 2)),
+        "20 dB": (lambda x: np.log(_MEL(x) + 1e-12), lambda x: np.log(_MEL(x * 10) + 1e-12)),
+    },
+    "int16_scale": {
+        "linear": (_MEL, lambda x: _MEL(x * 32768)),
+        "log": (lambda x: np.log(_MEL(x) + 1e-12), lambda x: np.log(_MEL(x * 32768) + 1e-12)),
+    },
+}
+# Kinds that both change what is left by the other one, to the app's features on a log mel reference.
+_FEATURE_PAIRS: dict[tuple[str, str], tuple[Fault, Fault]] = {
+    ("log_base", "time_shift"): (_FEATURES["log mel"], lambda x: np.log10(_MEL(x) + 1e-6)[5:]),
+    ("log_compression", "time_shift"): (_FEATURES["log mel"], lambda x: _MEL(x)[4:]),
+    ("log_compression", "transposed"): (
+        _MEL,
+        lambda x: (10 * np.log10(_MEL(x)[:_FRAMES] + 1e-10)).T.reshape(_FRAMES, -1),
+    ),
+    ("log_compression", "gain"): (_MEL, lambda x: np.log(_MEL(3 * x) + 1e-10)),
+    ("log_compression", "int16_scale"): (_MEL, lambda x: np.log(_MEL(32768 * x) + 1e-10)),
+    ("mel_normalisation", "time_shift"): (_MEL, lambda x: dataclasses.replace(_MEL, slaney=True)(x)[6:]),
+    ("log_compression", "mel_normalisation"): (
+        _MEL,
+        lambda x: np.log(dataclasses.replace(_MEL, slaney=True)(x) + 1e-12),
+    ),
+    ("power", "gain"): (_LINEAR, lambda x: dataclasses.replace(_LINEAR, power=1)(3 * x)),
+    ("log_compression", "utterance_normalisation"): (_MEL, lambda x: _standardised(_log(_MEL(x)[:_FRAMES]))),
+    ("power", "transposed"): (
+        _LINEAR,
+        lambda x: dataclasses.replace(_LINEAR, power=1)(x)[:_FRAMES].T.reshape(_FRAMES, -1),
+    ),
+    ("log_base", "transposed"): (
+        _FEATURES["log mel"],
+        lambda x: np.log10(_MEL(x)[:_FRAMES] + 1e-6).T.reshape(_FRAMES, -1),
+    ),
+    ("hop_length", "log_base"): (
+        _FEATURES["log mel"],
+        lambda x: np.log10(dataclasses.replace(_MEL, hop=200)(x) + 1e-6),
+    ),
+}
+# With the recording in the source, as the feature "audio".
+_WINDOW_FAULTS: dict[str, dict[str, tuple[Fault, Fault]]] = {
+    "window_function": {
+        f"{window} for hann": (_FEATURES["log mel"], lambda x, w=window: _log(dataclasses.replace(_MEL, window=w)(x)))
+        for window in ("hamming", "blackman", "boxcar")
+    }
+    | {"hamming for hann, power": (_LINEAR, dataclasses.replace(_LINEAR, window="hamming"))},
+    "window_length": {
+        f"{n} for 400 samples": (_FEATURES["log mel"], lambda x, n=n: _log(dataclasses.replace(_MEL, length=n)(x)))
+        for n in (256, 512)
+    },
+    "hop_length": {
+        f"{hop} for 160 samples, known recording": (
+            _FEATURES["log mel"],
+            lambda x, hop=hop: _log(dataclasses.replace(_MEL, hop=hop)(x)),
+        )
+        for hop in (128, 200)
+    },
+}
+
+
+def _spectrograms(rng: np.random.Generator, features: tuple[Fault, Fault], *, source: bool = False) -> list[Pair]:
+    pairs = []
+    for _ in range(_CLIPS):
+        recorded = _recordings.sound(rng, _RECORDED)
+        sides = [side(recorded)[:_FRAMES].astype(np.float32) for side in features]
+        pairs.append(Pair(*sides, {"audio": recorded.astype(np.float32)} if source else {}))
+    return pairs
+
+
+def _spectrogram_cases(seed: int) -> Iterator[FaultCase]:
+    numbers = itertools.count(10000)
+
+    def case(
+        group: str,
+        fault: str,
+        strength: str,
+        expected: tuple[str, ...],
+        features: tuple[Fault, Fault],
+        source: bool = False,
+    ) -> FaultCase:
+        key = [seed, next(numbers)]
+
+        def run() -> Collection[str]:
+            return _named(_spectrograms(np.random.default_rng(key), features, source=source))
+
+        return FaultCase(group, fault, strength, expected, run)
+
+    for name, forms in _FEATURE_FAULTS.items():
+        for strength, features in forms.items():
+            yield case("spectrogram", name, strength, (name,), features)
+    for name, forms in _WINDOW_FAULTS.items():
+        for strength, features in forms.items():
+            yield case("spectrogram", name, strength, (name,), features, True)
+    for name, feature in _FEATURES.items():
+        yield case("spectrogram", "healthy", name, (), (feature, feature))
+        noisy = _then(feature, lambda x: x + np.random.default_rng(7).normal(0, 1e-5, x.shape) * np.abs(x).mean())
+        yield case("spectrogram", "healthy", f"{name}, float noise", (), (feature, noisy))
+        scrambled = _then(feature, lambda x: np.random.default_rng(7).permutation(x))
+        yield case("spectrogram", "nameless", f"{name}, frames scrambled", (), (feature, scrambled))
+    for names, features in _FEATURE_PAIRS.items():
+        yield case("spectrogram pairs", " + ".join(names), "", names, features)

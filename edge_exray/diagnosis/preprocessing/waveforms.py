@@ -66,56 +66,73 @@ def explain(pairs: Sequence[Pair]) -> list[Hypothesis]:
     if edge.min() == edge.max() or reference.min() == reference.max():
         return []
     start = _Candidate((), reference)
-    routed = _best([start, *(start.then(*r) for r in _routings(reference))], edge, 3)
+    target = _Target(edge, _CLIPS, _SAMPLES)
+    routed = target.best([start, *(start.then(*r) for r in _routings(reference))], 2)
     changed = [one for r in routed for one in (*_recoded(r), *_resampled(r, mono), *_filtered(r))]
-    finalists = _best([*routed, *changed], edge, _FINALISTS)
+    finalists = target.best([*routed, *changed], _FINALISTS)
     finalists += [
         _band_limited(f, one) for f in finalists if f.ratio for one in routed if f.changes[:-1] == one.changes
     ]
     if all(f.changes for f in finalists):
         finalists.append(start)
-    placed = [p for f in finalists for p in _placed(f, edge, mono)]
+    long_target = _Target(edge, _CLIPS, 4 * _SAMPLES)
+    placed = [p for f in finalists for p in _placed(f, long_target, mono)]
     placed += [*_padded(reference, mono), *_recut(used, reference, mono)]
     found = [(c.changes, fitting.unexplained(c.values, edge)) for p in placed for c in _levelled(p, edge)]
     return fitting.rank(found, fitting.unexplained(reference, edge), fitting.noise_of(edge))
 
 
-def _best(candidates: list[_Candidate], edge: np.ndarray, count: int) -> list[_Candidate]:
-    """Returns the candidates that correlate best with the edge input at any lag; equal ones keep their order."""
-    edge = edge[:_CLIPS, :_SAMPLES]
-    scored = []
-    for candidate in candidates:
-        _, score = _correlate(candidate.values[:_CLIPS, :_SAMPLES], edge)
-        # As much as fitting.rank asks of a change: a third of what is left.
-        scored.append((math.log(1 - score + 1e-6) + math.log(3) * len(candidate.changes), candidate))
-    return [candidate for _, candidate in sorted(scored, key=lambda item: item[0])[:count]]
+class _Target:
+    """The edge input, prepared for many correlations with candidates."""
+
+    def __init__(self, edge: np.ndarray, clips: int, samples: int):
+        from scipy import fft
+
+        self._cut = (slice(clips), slice(samples))
+        edge = edge[self._cut]
+        edge = (edge - edge.mean(axis=1, keepdims=True)).astype(np.float32)
+        self._samples = edge.shape[1]
+        self._size = fft.next_fast_len(2 * self._samples, real=True)
+        self._spectrum = fft.rfft(edge, self._size, axis=1)
+        self._power = _growing_power(edge)
+
+    def lag(self, values: np.ndarray) -> tuple[int, float]:
+        """Returns the lag in samples at which the edge input follows the values best, and R2 of a scale there."""
+        from scipy import fft
+
+        values = values[self._cut]
+        known = np.isfinite(values)
+        filled = np.where(known, values, 0)
+        mean = filled.sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+        centre = np.where(known, filled - mean, 0).astype(np.float32)
+        spectrum = (self._spectrum * np.conj(fft.rfft(centre, self._size, axis=1))).sum(axis=(0, 2))
+        cross = fft.irfft(spectrum, self._size).astype(np.float64)
+        samples, have, want = self._samples, _growing_power(centre), self._power
+        lags = np.arange(self._size)
+        lags = np.where(lags > self._size // 2, lags - self._size, lags)
+        # Beyond 90 % of the length nothing is left to compare.
+        usable = np.abs(lags) < 0.9 * samples
+        lags, cross = lags[usable], cross[usable]
+        later, earlier = np.maximum(lags, 0), np.maximum(-lags, 0)
+        power = np.where(lags >= 0, have[samples - later], have[-1] - have[earlier])
+        kept = np.where(lags >= 0, want[-1] - want[later], want[samples - earlier])
+        # By the power of the whole edge input, so that a short overlap does not win by chance.
+        peak = np.where(power > 1e-6 * have[-1], cross**2 / np.maximum(power * want[-1], 1e-300), 0)
+        best = int(np.argmax(peak))
+        return int(lags[best]), min(1.0, float(cross[best] ** 2 / max(power[best] * kept[best], 1e-300)))
+
+    def best(self, candidates: list[_Candidate], count: int) -> list[_Candidate]:
+        """Returns the candidates that correlate best at any lag; equal ones keep their order."""
+        scored = []
+        for candidate in candidates:
+            _, score = self.lag(candidate.values)
+            # As much as fitting.rank asks of a change: a third of what is left.
+            scored.append((math.log(1 - score + 1e-6) + math.log(3) * len(candidate.changes), candidate))
+        return [candidate for _, candidate in sorted(scored, key=lambda item: item[0])[:count]]
 
 
-def _correlate(values: np.ndarray, edge: np.ndarray) -> tuple[int, float]:
-    """Returns the lag in samples at which the edge input follows the values best, and R2 of a scale at that lag."""
-    from scipy import fft
-
-    samples = edge.shape[1]
-    known = np.isfinite(values)
-    centre = np.where(known, values - np.nanmean(values, axis=1, keepdims=True), 0.0)
-    target = edge - edge.mean(axis=1, keepdims=True)
-    size = fft.next_fast_len(2 * samples, real=True)
-    cross = fft.irfft(fft.rfft(target, size, axis=1) * np.conj(fft.rfft(centre, size, axis=1)), size, axis=1)
-    cross = cross.sum(axis=(0, 2))
-    lags = np.arange(size)
-    lags = np.where(lags > size // 2, lags - size, lags)
-    # Power of either side where they overlap; beyond 90 % of the length nothing is left to compare.
-    have = np.concatenate([[0.0], np.cumsum((centre**2).sum(axis=(0, 2)))])
-    want = np.concatenate([[0.0], np.cumsum((target**2).sum(axis=(0, 2)))])
-    usable = np.abs(lags) < 0.9 * samples
-    lags, cross = lags[usable], cross[usable]
-    power = np.where(lags >= 0, have[samples - np.maximum(lags, 0)], have[-1] - have[np.maximum(-lags, 0)])
-    kept = np.where(lags >= 0, want[-1] - want[np.maximum(lags, 0)], want[samples - np.maximum(-lags, 0)])
-    # By the power of the whole edge input, so that a short overlap does not win by chance.
-    peak = cross**2 / np.maximum(power * want[-1], 1e-300)
-    best = int(np.argmax(np.where(power > 1e-9 * have[-1], peak, 0)))
-    score = float(cross[best] ** 2 / max(power[best] * kept[best], 1e-300))
-    return int(lags[best]), min(1.0, score)
+def _growing_power(x: np.ndarray) -> np.ndarray:
+    return np.append(0.0, np.cumsum(np.einsum("nsc,nsc->s", x, x, dtype=np.float64)))
 
 
 def _routings(x: np.ndarray) -> Iterator[tuple[Change, np.ndarray]]:
@@ -211,14 +228,14 @@ def _filtered(candidate: _Candidate) -> Iterator[_Candidate]:
         yield candidate.then(Change("pre_emphasis", f"no pre-emphasis with {coefficient:g}", code), plain)
 
 
-def _placed(candidate: _Candidate, edge: np.ndarray, mono: bool) -> Iterator[_Candidate]:
+def _placed(candidate: _Candidate, target: _Target, mono: bool) -> Iterator[_Candidate]:
     """Yields a candidate at the lag that fits, and with the ways to fill what the reference does not tell."""
     x = candidate.values
     yield candidate
     if not np.all(np.isfinite(x)):
         # The app has either more of the recording or nothing but zeros.
         yield dataclasses.replace(candidate, values=np.nan_to_num(x))
-    lag, _ = _correlate(x[:_CLIPS, : 4 * _SAMPLES], edge[:_CLIPS, : 4 * _SAMPLES])
+    lag, _ = target.lag(x)
     if lag == 0:
         return
     samples = x.shape[1]
@@ -268,7 +285,7 @@ def _recut(pairs: Sequence[Pair], reference: np.ndarray, mono: bool) -> Iterator
     for place, values in scaled.items():
         if place != kept:
             what = f"the {place} of the recording instead of the {kept}"
-            lag, _ = _correlate(reference, values)
+            lag, _ = _Target(values, _CLIPS, _SAMPLES).lag(reference)
             yield _Candidate((Change("truncation", what, f"np.roll(x, {lag}, axis=0)"),), values)
 
 
@@ -321,9 +338,9 @@ def _gain(gain: float) -> Change:
             return Change("int16_scale", f"int16 values (times {full}) instead of floats in [-1, 1]", f"x * {full}")
         if abs(gain * full - 1) < 1e-5:
             return Change("int16_scale", f"floats in [-1, 1] instead of int16 values (over {full})", f"x / {full}")
-    if any(0.97 < gain / full < 1.03 for full in _INT16):
+    if 0.85 < gain / 32768 < 1.15:
         return Change("int16_scale", "int16 values instead of floats in [-1, 1]", f"x * {gain:.6g}")
-    if any(0.97 < gain * full < 1.03 for full in _INT16):
+    if 0.85 < gain * 32768 < 1.15:
         return Change("int16_scale", "floats in [-1, 1] instead of int16 values", f"x * {gain:.6g}")
     return Change("gain", f"a gain of {20 * math.log10(gain):+.1f} dB", f"x * {gain:.6g}")
 

@@ -36,6 +36,8 @@ _EXPONENTIALS = (
 )
 # Spectrograms of 16-bit integers are larger by this, or by its square.
 _INT16 = 32768.0
+# What ranks the candidates: this many clips, and for hops, this many bins.
+_CLIPS, _BINS = 4, 40
 # The share of a clip in which both sides must overlap.
 _OVERLAP = 0.3
 
@@ -76,7 +78,7 @@ def explain(pairs: Sequence[Pair]) -> list[Hypothesis]:
     start = _Candidate((), reference, _ranks(reference))
     ranks = _ranks(edge)
     laid_out = _best([start, *_layouts(start, shape, axes)], ranks, 2)
-    finalists = _best([*laid_out, *(hop for one in laid_out for hop in _hops(one, axes[0]))], ranks, 4)
+    finalists = _best([*laid_out, *_hops(laid_out[0], ranks, axes[0])], ranks, 4)
     placed = [p for one in finalists for p in _placed(one, ranks, axes[0])]
     found = []
     for one in placed:
@@ -95,29 +97,36 @@ def _layouts(candidate: _Candidate, shape: tuple[int, ...], axes: list[int]) -> 
     yield candidate.moved(change, lambda x: x[:, :, ::-1])
 
 
-def _hops(candidate: _Candidate, axis: int) -> Iterator[_Candidate]:
-    """Yields frames that follow each other faster or more slowly."""
-    frames = candidate.values.shape[1]
+def _hops(candidate: _Candidate, ranks: np.ndarray, axis: int) -> list[_Candidate]:
+    """Returns frames that follow each other faster or more slowly, at the ratios that agree best."""
+    frames, bins = candidate.values.shape[1:]
     if frames < 8:
-        return
+        return []
+    thin = slice(None, _CLIPS), slice(None), slice(None, None, -(-bins // _BINS))
+    scored = []
     for ratio in np.geomspace(1 / 3, 3, 100):
         at = np.arange(frames) * ratio
-        known = at <= frames - 1
+        at = at[at <= frames - 1]
+        _, score = _correlate(_at(candidate.ranks[thin], at), ranks[thin])
+        scored.append((-score, float(ratio), at))
+    found = []
+    for _, ratio, at in sorted(scored, key=lambda item: item[:2])[:2]:
         code = (
             f"scipy.ndimage.map_coordinates(x, [i * {ratio:.4g} if a == {axis} else i "
             "for a, i in enumerate(np.indices(x.shape))], order=1)"
         )
         change = Change("hop_length", f"approximately, a hop of {ratio:.3g} times the expected length", code)
-        yield candidate.moved(change, functools.partial(_at, at=at, known=known))
+        found.append(candidate.moved(change, functools.partial(_at, at=at)))
+    return found
 
 
-def _at(x: np.ndarray, at: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Returns the frames at fractional places, by straight lines; NaN where they are not known."""
-    low = np.floor(at[known]).astype(np.intp)
+def _at(x: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Returns the frames at fractional places, by straight lines; NaN after the last place."""
+    low = np.floor(at).astype(np.intp)
     high = np.minimum(low + 1, x.shape[1] - 1)
-    share = (at[known] - low)[:, None]
+    share = (at - low)[:, None]
     y = np.full(x.shape, np.nan)
-    y[:, known] = x[:, low] * (1 - share) + x[:, high] * share
+    y[:, : len(at)] = x[:, low] * (1 - share) + x[:, high] * share
     return y
 
 
@@ -154,10 +163,9 @@ def _correlate(values: np.ndarray, edge: np.ndarray) -> tuple[int, float]:
 
 def _best(candidates: list[_Candidate], ranks: np.ndarray, count: int) -> list[_Candidate]:
     """Returns the candidates whose ranks correlate best with the edge input's at any lag."""
-    clips = slice(0, 4)
     scored = []
     for candidate in candidates:
-        _, score = _correlate(candidate.ranks[clips], ranks[clips])
+        _, score = _correlate(candidate.ranks[:_CLIPS], ranks[:_CLIPS])
         scored.append((math.log(1 - score + 1e-6) + math.log(3) * len(candidate.changes), candidate))
     return [candidate for _, candidate in sorted(scored, key=lambda item: item[0])[:count]]
 
@@ -311,7 +319,7 @@ def _bins(logarithms: np.ndarray, code: str) -> Change:
 
 @functools.cache
 def _mel_banks(bins: int) -> tuple[list[str], np.ndarray]:
-    """Returns usual mel filter banks: their names and, of mean 0 and norm 1, the logarithms of their filters' widths."""
+    """Returns usual mel filter banks: names and logarithms of the widths of their filters, of mean 0 and norm 1."""
     names, widths = [], []
     for low, rate, scale in itertools.product(
         (0, 20, 60, 80, 125), (8000, 16000, 22050, 44100, 48000), ("Slaney", "HTK")

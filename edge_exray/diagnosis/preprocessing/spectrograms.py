@@ -6,14 +6,14 @@ compression of the values, the scale of each bin and what is normalised over a w
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from edge_exray.diagnosis.preprocessing import fitting
+from edge_exray.diagnosis.preprocessing import fitting, transforms
 from edge_exray.diagnosis.preprocessing.hypothesis import Change, Hypothesis, Pair
+from edge_exray.diagnosis.preprocessing.mel import usual_banks
 
 # Factor after the natural logarithm, what it makes, and its code.
 _LOGARITHMS = (
@@ -80,10 +80,11 @@ def explain(pairs: Sequence[Pair]) -> list[Hypothesis]:
     laid_out = _best([start, *_layouts(start, shape, axes)], ranks, 2)
     finalists = _best([*laid_out, *_hops(laid_out[0], ranks, axes[0])], ranks, 4)
     placed = [p for one in finalists for p in _placed(one, ranks, axes[0])]
-    found = []
+    found: list[tuple[tuple[Change, ...], float]] = []
     for one in placed:
         for valued in _valued(one, edge, shape, axes):
             found.append((valued.changes, fitting.unexplained(valued.values, edge)))
+    found += transforms.explain(used, reference, edge)
     return fitting.rank(found, fitting.unexplained(reference, edge), fitting.noise_of(edge))
 
 
@@ -320,29 +321,13 @@ def _bins(logarithms: np.ndarray, code: str) -> Change:
 @functools.cache
 def _mel_banks(bins: int) -> tuple[list[str], np.ndarray]:
     """Returns usual mel filter banks: names and logarithms of the widths of their filters, of mean 0 and norm 1."""
-    names, widths = [], []
-    for low, rate, scale in itertools.product(
-        (0, 20, 60, 80, 125), (8000, 16000, 22050, 44100, 48000), ("Slaney", "HTK")
-    ):
-        for high in sorted({rate / 2, 3800, 4000, 7500, 7600, 8000}):
-            logarithms = np.log(_mel_widths(bins, low, high, scale))
-            if high <= rate / 2 and np.ptp(logarithms) > 1e-6:
-                names.append(f"{scale}'s mel scale, {low:g} to {high:g} Hz")
-                widths.append(logarithms - logarithms.mean())
-    return names, np.array([w / np.linalg.norm(w) for w in widths])
-
-
-def _mel_widths(bins: int, low: float, high: float, scale: str) -> np.ndarray:
-    """Returns the width in Hz of each triangle of a mel filter bank."""
-    if scale == "HTK":
-        edges = np.linspace(math.log1p(low / 700), math.log1p(high / 700), bins + 2)
-        hertz = 700 * np.expm1(edges)
-    else:
-        step = math.log(6.4) / 27
-        mel = [f / (200 / 3) if f < 1000 else 15 + math.log(f / 1000) / step for f in (low, high)]
-        edges = np.linspace(*mel, bins + 2)
-        hertz = np.where(edges < 15, edges * 200 / 3, 1000 * np.exp(step * (edges - 15)))
-    return hertz[2:] - hertz[:-2]
+    found = {}
+    for bank in usual_banks(bins):
+        logarithms = np.log(bank.widths())
+        centre = logarithms - logarithms.mean()
+        if np.linalg.norm(centre) > 1e-6:
+            found[f"{bank.scale}'s mel scale, {bank.low:g} to {bank.high:g} Hz"] = centre / np.linalg.norm(centre)
+    return list(found), np.array(list(found.values()))
 
 
 def _normalised(candidate: _Candidate, edge: np.ndarray, axis: int) -> Iterator[_Candidate]:

@@ -48,11 +48,11 @@ class _Padding:
             return row[:0]
         return row[: kept[-1] + 1] if self.side == "right" else row[kept[0] :]
 
-    def fill(self, content: np.ndarray, length: int) -> np.ndarray:
-        """Returns the content cut or filled up to a length."""
-        content = content[:length]
-        fill = np.full(length - len(content), _UNKNOWN if self.value is None else self.value, np.int64)
-        return np.concatenate([content, fill] if self.side == "right" else [fill, content])
+    def fill(self, content: np.ndarray, length: int, *, cut: bool) -> np.ndarray:
+        """Returns the content filled up to a length; with what nobody knows when the reference cut the text off."""
+        value = _UNKNOWN if self.value is None or cut else self.value
+        fill = np.full(length - len(content), value, np.int64)
+        return np.concatenate([content, fill] if self.side == "right" or cut else [fill, content])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +101,11 @@ def _paddings(rows: Rows) -> list[_Padding]:
     found = []
     for side in ("right", "left"):
         ends = collections.Counter(int(row[-1 if side == "right" else 0]) for row in rows)
-        value, count = ends.most_common(1)[0]
-        padding = _Padding(value, side)
-        runs = [len(row) - len(padding.strip(row)) for row in rows]
-        # A mark at an end has the same length everywhere.
-        if count >= len(rows) / 4 and max(runs) > 1:
-            found.append(padding)
+        fitting = [_Padding(value, side) for value, count in ends.most_common(4) if count >= len(rows) / 8]
+        runs = {p: [len(row) - len(p.strip(row)) for row in rows] for p in fitting}
+        # A mark at an end is a run of one, and one row may begin or end with a word twice.
+        padded = {p: max(run) for p, run in runs.items() if sum(n > 1 for n in run) >= max(1, len(rows) / 8)}
+        found += [max(padded, key=lambda p: padded[p])] if padded else []
     return found or [_Padding(None)]
 
 
@@ -118,21 +117,44 @@ def _explanations(
     if want.value is None:
         want = have
     contents, targets = [have.strip(row) for row in reference], [want.strip(row) for row in edge]
-    backwards = Change("reversed_order", "the words in reversed order", _reversed_code(have))
-    for order, ordered in (((), contents), ((backwards,), [row[::-1] for row in contents])):
-        for marks, cut, heads, tails in _marks(ordered, targets, have):
-            windows = [t[len(heads) : len(t) - len(tails)] for t in targets]
-            for mapping in _mappings(pairs, cut, windows, have):
-                rows = [np.concatenate([heads, row, tails]) for row in mapping.rows]
-                filled = [want.fill(row, length) for row in rows]
-                changes = [*order, *([mapping.change] if mapping.change else []), *marks]
-                changes += _padding_changes(mapping.padding, have, want)
-                common = set() if want.value is None else {want.value}
-                yield tuple(changes), _unexplained(filled, edge, common)
+    full = [len(content) == length for content in contents]
+    common = set() if want.value is None else {want.value}
+
+    def judged(changes: Sequence[Change], rows: Rows, value: int | None) -> tuple[tuple[Change, ...], float]:
+        filled = [want.fill(row, length, cut=cut) for row, cut in zip(rows, full, strict=True)]
+        return (*changes, *_padding_changes(value, have, want)), _unexplained(filled, edge, common)
+
+    for order, ordered in _orders(contents, have):
+        for marks, kept, heads, tails in _marks(ordered, targets, have):
+            windows = [t[len(heads) : len(t) - len(tail)] for t, tail in zip(targets, tails, strict=True)]
+            for mapping in _mappings(pairs, kept, windows, have):
+                rows = [
+                    _assembled(heads, row, tail, length if cut else 0)
+                    for row, tail, cut in zip(mapping.rows, tails, full, strict=True)
+                ]
+                yield judged([*order, *([mapping.change] if mapping.change else []), *marks], rows, mapping.padding)
     for change, rows in _recut(pairs, contents, targets, length):
-        filled = [want.fill(row, length) for row in rows]
-        changes = [change, *_padding_changes(have.value, have, want)]
-        yield tuple(changes), _unexplained(filled, edge, set() if want.value is None else {want.value})
+        yield judged([change], rows, have.value)
+
+
+def _assembled(heads: list[int], row: np.ndarray, tails: list[int], length: int) -> np.ndarray:
+    """Returns a row with its marks; of a text that was cut off, `length` ids, of which nobody knows the next words."""
+    room = length - len(heads) - len(tails)
+    if length:
+        row = np.append(row[:room], np.full(max(0, room - len(row)), _UNKNOWN))
+    return np.concatenate([heads, row, tails]).astype(np.int64)
+
+
+def _orders(contents: Rows, padding: _Padding) -> Iterator[tuple[list[Change], Rows]]:
+    """Yields the contents as they are, and backwards, with marks at both ends in their places or not."""
+    yield [], contents
+    code = _reversed_code(padding)
+    yield [Change("reversed_order", "the words in reversed order", code)], [row[::-1] for row in contents]
+    first, last = (int(_common(contents, end) is not None) for end in (0, -1))
+    if first or last:
+        rows = [np.concatenate([r[:first], r[first : len(r) - last][::-1], r[len(r) - last :]]) for r in contents]
+        what = "the words between the marks in reversed order"
+        yield [Change("reversed_order", what, code)], rows
 
 
 def _unexplained(predicted: Rows, edge: Rows, padding: set[int]) -> float:
@@ -163,8 +185,9 @@ def _rank(found: list[tuple[tuple[Change, ...], float]], identity: float, positi
 def _reversed_code(padding: _Padding) -> str:
     if padding.value is None:
         return "x[::-1]"
-    away = f"np.argmax(x != {padding.value})" if padding.side == "left" else f"-np.argmax(x[::-1] != {padding.value})"
-    return f"np.roll(x[::-1], {away})"
+    if padding.side == "right":
+        return f"np.roll(x[::-1], -np.argmax(x[::-1] != {padding.value}))"
+    return f"np.roll(x[::-1], np.argmax(x != {padding.value}))"
 
 
 def _padding_changes(value: int | None, have: _Padding, want: _Padding) -> list[Change]:
@@ -184,8 +207,8 @@ def _padding_changes(value: int | None, have: _Padding, want: _Padding) -> list[
 
 def _marks(
     contents: Rows, targets: Rows, padding: _Padding
-) -> Iterator[tuple[list[Change], Rows, list[int], list[int]]]:
-    """Yields which marks the app leaves out or adds, the contents without the former, and the latter at each end."""
+) -> Iterator[tuple[list[Change], Rows, list[int], list[list[int]]]]:
+    """Yields which marks the app leaves out or adds, contents without marks, and the app's marks at their ends."""
     fill = 0 if padding.value is None else padding.value
     at_first, at_last = f"np.flatnonzero(x != {fill})[0]", f"np.flatnonzero(x != {fill})[-1]"
     right = padding.side == "right"
@@ -198,27 +221,34 @@ def _marks(
         -1: f"np.insert(x, {at_last} + 1, {{}})[:len(x)]" if right else "np.append(x[1:], {})",
     }
     options: dict[int, list[tuple[str, int]]] = {}
-    for end, place in ((0, "begins"), (-1, "ends")):
+    for end in (0, -1):
         options[end] = [("keep", 0)]
         ours, theirs = _common(contents, end), _common(targets, end)
         if ours is not None:
             options[end].append(("drop", ours))
         if theirs is not None:
             options[end].append(("add", theirs))
-        del place
     for first, last in itertools.product(options[0], options[-1]):
-        changes, cut = [], contents
-        ends: dict[int, list[int]] = {0: [], -1: []}
+        changes: list[Change] = []
+        cut = contents
+        heads: list[int] = []
+        tails: list[list[int]] = [[] for _ in contents]
         for end, (what, mark), place in ((0, first, "begins"), (-1, last, "ends")):
             if what == "drop":
                 cut = [row[1:] if end == 0 else row[:-1] for row in cut]
                 said = f"no mark {mark} where the text {place}"
                 changes.append(Change("missing_mark", said, drop[end]))
             elif what == "add":
-                ends[end] = [mark]
+                heads, tails = ([mark], tails) if end == 0 else (heads, [[mark] for _ in contents])
                 said = f"an extra mark {mark} where the text {place}"
                 changes.append(Change("extra_mark", said, add[end].format(mark)))
-        yield changes, cut, ends[0], ends[-1]
+            elif end == -1 and len(options[-1]) == 3:
+                # It ends texts that were cut off too, wherever that is.
+                ours, theirs = options[-1][1][1], options[-1][2][1]
+                marked = [len(row) > 0 and row[-1] == ours for row in cut]
+                cut = [row[:-1] if has else row for row, has in zip(cut, marked, strict=True)]
+                tails = [[theirs] if has else [] for has in marked]
+        yield changes, cut, heads, tails
 
 
 def _common(rows: Rows, end: int) -> int | None:
@@ -256,16 +286,16 @@ def _mappings(pairs: Sequence[Pair], contents: Rows, targets: Rows, padding: _Pa
     unknown, count = collections.Counter(theirs[differs].tolist()).most_common(1)[0]
     replaced = set(ours[differs & (theirs == unknown)].tolist())
     share = float(np.mean(differs))
-    if len(replaced) >= _REPLACED and count >= 0.5 * differs.sum():
+    is_unknown = len(replaced) >= _REPLACED
+    if is_unknown:
         predicted = np.where(theirs == unknown, unknown, ours)
         always = sorted(i for i in replaced if usual[i] == unknown)[:_WRITTEN]
         code = f"np.where(np.isin(x, {always}), {unknown}, x)"
         what = f"{share:.1%} of the words unknown (id {unknown}) to the app's vocabulary"
         if told:
-            what = f"another case of letters: {share:.1%} of the words, those with capitals, are unknown (id {unknown})"
-        yield _Mapping(
-            Change("lower_case" if told else "unknown_tokens", what, code), positions(predicted), padding.value
-        )
+            what = f"letters in another case, so that {share:.1%} of the words are unknown (id {unknown})"
+        change = Change("lower_case" if told else "unknown_tokens", what, code)
+        yield _Mapping(change, positions(predicted), padding.value)
     known, count = collections.Counter(ours[differs].tolist()).most_common(1)[0]
     if len(set(theirs[differs & (ours == known)].tolist())) >= _REPLACED and count >= 0.5 * differs.sum():
         what = f"{share:.1%} of the words, unknown to training (id {known}), have ids of their own"
@@ -273,7 +303,8 @@ def _mappings(pairs: Sequence[Pair], contents: Rows, targets: Rows, padding: _Pa
         yield _Mapping(Change("unknown_tokens", what, "x"), positions(predicted), padding.value)
     predicted = np.array([usual[one] for one in ours.tolist()])
     changed = {one: other for one, other in usual.items() if one != other}
-    if told or (told is None and _folds(changed, usual)):
+    folded = {one: other for one, other in changed.items() if not (is_unknown and other == unknown)}
+    if told or (told is None and _folds(folded, usual)):
         what = f"letters in another case, as lower-casing: {share:.1%} of the words have another id"
         yield _Mapping(Change("lower_case", what, _map_code(changed)), positions(predicted), padding.value)
     back: dict[int, collections.Counter[int]] = collections.defaultdict(collections.Counter)
@@ -283,8 +314,8 @@ def _mappings(pairs: Sequence[Pair], contents: Rows, targets: Rows, padding: _Pa
     unfolded = {one: other for one, other in source.items() if one != other}
     if told or (told is None and _folds(unfolded, source)):
         what = f"letters in another case, as without lower-casing: {share:.1%} of the words have another id"
-        folded = np.array([source[other] for other in theirs.tolist()])
-        predicted = np.where(folded == ours, theirs, ours)
+        expected = np.array([source[other] for other in theirs.tolist()])
+        predicted = np.where(expected == ours, theirs, ours)
         change = Change("lower_case", what, _map_code({one: other for other, one in unfolded.items()}))
         yield _Mapping(change, positions(predicted), padding.value)
     yield from _vocabulary(ours, seen, usual, changed, positions, padding)
@@ -377,23 +408,21 @@ def _recut(pairs: Sequence[Pair], contents: Rows, targets: Rows, length: int) ->
     for kept, code in (("end", "np.roll(x, -{})"), ("beginning", "np.roll(x, {})")):
         rows, moves = [], []
         for pair, ours, theirs in zip(pairs, contents, targets, strict=True):
-            if len(ours) < length or len(theirs) < length or np.array_equal(ours, theirs):
-                rows.append(ours)
-                continue
+            move = None
+            if len(ours) == len(theirs) == length and not np.array_equal(ours, theirs):
+                move = _move(ours, theirs) if kept == "end" else _move(theirs, ours)
             whole = _whole(pair, ours, kept)
-            move = _move(ours, theirs) if kept == "end" else _move(theirs, ours)
-            missing = np.full(length if move is None else move, _UNKNOWN)
             if whole is not None:
                 rows.append(whole)
             elif move is None:
-                rows.append(missing)
+                rows.append(ours)
             else:
-                cut = ours[move:], ours[: length - move]
-                rows.append(np.concatenate([cut[0], missing] if kept == "end" else [missing, cut[1]]))
+                missing = np.full(move, _UNKNOWN)
+                rows.append(np.concatenate([ours[move:], missing] if kept == "end" else [missing, ours[:-move]]))
             moves.append(move or 0)
-        if any(moves) or any(np.any(row != ours) for row, ours in zip(rows, contents, strict=True)):
+        if any(not np.array_equal(row, ours) for row, ours in zip(rows, contents, strict=True)):
             what = f"of long texts the {kept} instead of the {'beginning' if kept == 'end' else 'end'}"
-            yield Change("truncation", what, code.format(max(moves, default=0))), rows
+            yield Change("truncation", what, code.format(max(moves))), rows
 
 
 def _whole(pair: Pair, ours: np.ndarray, kept: str) -> np.ndarray | None:

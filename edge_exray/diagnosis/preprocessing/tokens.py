@@ -129,7 +129,7 @@ def _explanations(
             windows = [t[len(heads) : len(t) - len(tail)] for t, tail in zip(targets, tails, strict=True)]
             for mapping in _mappings(pairs, kept, windows, have):
                 rows = [
-                    _assembled(heads, row, tail, length if cut else 0)
+                    _assembled(heads, row, tail, length, cut=cut)
                     for row, tail, cut in zip(mapping.rows, tails, full, strict=True)
                 ]
                 yield judged([*order, *([mapping.change] if mapping.change else []), *marks], rows, mapping.padding)
@@ -137,12 +137,12 @@ def _explanations(
         yield judged([change], rows, have.value)
 
 
-def _assembled(heads: list[int], row: np.ndarray, tails: list[int], length: int) -> np.ndarray:
-    """Returns a row with its marks; of a text that was cut off, `length` ids, of which nobody knows the next words."""
+def _assembled(heads: list[int], row: np.ndarray, tails: list[int], length: int, *, cut: bool) -> np.ndarray:
+    """Returns at most `length` ids, with marks; nobody knows how a text goes on that the reference cut off."""
     room = length - len(heads) - len(tails)
-    if length:
-        row = np.append(row[:room], np.full(max(0, room - len(row)), _UNKNOWN))
-    return np.concatenate([heads, row, tails]).astype(np.int64)
+    row = row[:room]
+    unknown = np.full(room - len(row) if cut else 0, _UNKNOWN)
+    return np.concatenate([heads, row, unknown, tails]).astype(np.int64)
 
 
 def _orders(contents: Rows, padding: _Padding) -> Iterator[tuple[list[Change], Rows]]:

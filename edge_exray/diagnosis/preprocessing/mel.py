@@ -36,10 +36,10 @@ class MelBank:
         if self.scale == "HTK":
             mel = np.linspace(math.log1p(self.low / 700), math.log1p(self.high / 700), self.bands + 2)
             return 700 * np.expm1(mel)
-        ends = (
+        low, high = (
             f / _SLANEY_STEP if f < 1000 else 15 + math.log(f / 1000) / _SLANEY_FACTOR for f in (self.low, self.high)
         )
-        mel = np.linspace(*ends, self.bands + 2)
+        mel = np.linspace(low, high, self.bands + 2)
         return np.where(mel < 15, mel * _SLANEY_STEP, 1000 * np.exp(_SLANEY_FACTOR * (mel - 15)))
 
     def widths(self) -> np.ndarray:

@@ -36,6 +36,8 @@ _EXPONENTIALS = (
 )
 # Spectrograms of 16-bit integers are larger by this, or by its square.
 _INT16 = 32768.0
+# Of the usual hops of 5, 8, 10, 12.5, 16 and 20 ms.
+_HOP_RATIOS = (0.4, 0.5, 0.625, 0.75, 0.8, 1.25, 4 / 3, 1.6, 2.0, 2.5)
 # What ranks the candidates: this many clips, and for hops, this many bins.
 _CLIPS, _BINS = 4, 40
 # The share of a clip in which both sides must overlap.
@@ -105,7 +107,7 @@ def _hops(candidate: _Candidate, ranks: np.ndarray, axis: int) -> list[_Candidat
         return []
     thin = slice(None, _CLIPS), slice(None), slice(None, None, -(-bins // _BINS))
     scored = []
-    for ratio in np.geomspace(1 / 3, 3, 100):
+    for ratio in (*np.geomspace(1 / 3, 3, 100), *_HOP_RATIOS):
         at = np.arange(frames) * ratio
         at = at[at <= frames - 1]
         _, score = _correlate(_at(candidate.ranks[thin], at), ranks[thin])
@@ -213,8 +215,10 @@ def _compressed(candidate: _Candidate, edge: np.ndarray) -> Iterator[_Candidate]
                 scale, offset = fitting.affine(y, edge)
                 fits.append((fitting.unexplained(scale * y + offset, edge), epsilon, scale, y))
             _, epsilon, scale, y = min(fits, key=lambda fit: fit[0])
-            for factor, what, code in _LOGARITHMS:
-                if abs(scale / factor - 1) < 0.05:
+            named = [entry for entry in _LOGARITHMS if abs(scale / entry[0] - 1) < 0.05]
+            # At any other scale, the logarithm was normalised afterwards.
+            for factor, what, code in named or _LOGARITHMS[:1]:
+                if scale > 0:
                     what = f"{what} instead of linear values"
                     yield candidate.then(Change(kind, what, code.format(argument.format(epsilon))), factor * y)
         yield candidate.then(Change("power", "power instead of magnitude", "x ** 2"), x**2)
@@ -223,7 +227,8 @@ def _compressed(candidate: _Candidate, edge: np.ndarray) -> Iterator[_Candidate]
         for have, code, function in _EXPONENTIALS:
             with np.errstate(over="ignore"):
                 y = function(x)
-            if np.all(np.isfinite(y[np.isfinite(x)])):
+            # Beyond that, the values were linear from the beginning.
+            if np.nanmax(y) < 1e30:
                 yield candidate.then(Change(kind, f"linear values instead of {have}", code), y)
 
 

@@ -179,7 +179,8 @@ def _map(x: np.ndarray, y: np.ndarray) -> _Map:
     """Returns the simplest map that explains a column."""
     candidates = list(_candidates(x, y))
     exact = [c for c in candidates if c.cost <= 1e-6]
-    best = exact[0] if exact else min(candidates, key=lambda c: c.cost)
+    # Of those that leave nothing, one cause is likelier than two.
+    best = min(exact, key=lambda c: c.kind.count("+")) if exact else min(candidates, key=lambda c: c.cost)
     return best if best.cost <= min(_CLOSE, candidates[0].cost / 3) else candidates[0]
 
 
@@ -266,7 +267,9 @@ def _repaired(
         return
     joint, also = "+".join(filter(None, [kind, "{}"])), " and ".join(filter(None, [what, "{}"]))
     values = np.unique(y[off])
-    if len(values) <= 2 and np.all(np.isfinite(y)) and np.all(np.isfinite(predicted)):
+    # Values that are all the same on both sides are rather missing than cut off.
+    one_for_one = len(values) == 1 and len(np.unique(x[off])) == 1
+    if len(values) <= 2 and not one_for_one and np.all(np.isfinite(y)) and np.all(np.isfinite(predicted)):
         low, high = float(y.min()), float(y.max())
         if off.sum() > 1 and _same(np.clip(predicted, low, high), y).all():
             limits = [low if (predicted < low).any() else -np.inf, high if (predicted > high).any() else np.inf]

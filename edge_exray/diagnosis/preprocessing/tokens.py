@@ -192,7 +192,7 @@ def _reversed_code(padding: _Padding) -> str:
 
 def _padding_changes(value: int | None, have: _Padding, want: _Padding) -> list[Change]:
     """Names another padding, given what became of the reference's value so far."""
-    changes = []
+    changes: list[Change] = []
     if value is None or want.value is None:
         return changes
     if want.value != value:

@@ -275,15 +275,15 @@ def _recut(pairs: Sequence[Pair], reference: np.ndarray, mono: bool) -> Iterator
     if len(recordings) < len(pairs):
         return
     cuts = {place: np.stack([_cut(r, samples, place) for r in recordings]) for place in ("beginning", "middle", "end")}
-    scaled = {}
-    for place, values in cuts.items():
-        scale, offset = fitting.affine(values, reference)
-        scaled[place] = scale * values + offset
+    fits = {place: fitting.affine(values, reference) for place, values in cuts.items()}
+    scaled = {place: scale * cuts[place] + offset for place, (scale, offset) in fits.items()}
     kept = min(scaled, key=lambda place: fitting.unexplained(scaled[place], reference))
     if fitting.unexplained(scaled[kept], reference) > 0.01:
         return
-    for place, values in scaled.items():
+    scale, offset = fits[kept]
+    for place, cut in cuts.items():
         if place != kept:
+            values = scale * cut + offset
             what = f"the {place} of the recording instead of the {kept}"
             lag, _ = _Target(values, _CLIPS, _SAMPLES).lag(reference)
             yield _Candidate((Change("truncation", what, f"np.roll(x, {lag}, axis=0)"),), values)

@@ -152,11 +152,12 @@ def _table_cases(seed: int) -> Iterator[FaultCase]:
 
         return make
 
-    def raw(name: str, scaled: Callable[[str, np.ndarray], np.ndarray], *, app_scales: bool = False):
+    def raw(
+        name: str, scaled: Callable[[str, np.ndarray], np.ndarray], *, app_scales: bool = False
+    ) -> Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]:
         def make(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             rows = _rows(name, rng)
-            sides = scaled(name, rows), rows
-            return sides[::-1] if app_scales else sides
+            return (rows, scaled(name, rows)) if app_scales else (scaled(name, rows), rows)
 
         return make
 

@@ -10,6 +10,8 @@ from typing import Any
 from edge_exray import errors, schemas
 
 FORMAT_VERSION = 1
+LEGS = ("conversion", "quantization", "kernel", "preprocessing")
+"""The legs that the report shows and that a suspect can stand out in."""
 
 
 class Verdict(str, enum.Enum):

@@ -1,11 +1,13 @@
 """What the checks look at: the figures of a replay, gathered once."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from edge_exray.diagnosis import swaps
+from edge_exray.diagnosis.baseline import Baseline
 from edge_exray.diagnosis.preprocessing.diagnosis import Diagnosis, diagnose
 from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.drift.channels import ChannelStatistics
@@ -59,6 +61,9 @@ class Evidence:
         agreement: Cloud and edge answers compared.
         inputs: Input name to what the app does differently.
         repeated_ids: Number of frames whose id an earlier one has. Each of them counts as a frame of its own.
+        answer_drift: Output name to how far what the app sees lies from the cloud's answers, over all frames.
+        kernels: A document of `schemas/kernel_profile.schema.json`, when the model was profiled.
+        baseline: The last blessed model; None when nobody asked for a comparison.
     """
 
     replay: result.ReplayResult
@@ -66,6 +71,9 @@ class Evidence:
     agreement: Agreement
     inputs: dict[str, Diagnosis]
     repeated_ids: int
+    answer_drift: dict[str, DriftStatistics] = dataclasses.field(default_factory=dict)
+    kernels: dict[str, Any] | None = None
+    baseline: Baseline | None = None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -101,8 +109,21 @@ class Evidence:
         return statistic
 
 
-def gather(replay: result.ReplayResult, spec: ValidationSpec) -> Evidence:
-    """Reads a replay and computes what several checks need."""
+def gather(
+    replay: result.ReplayResult,
+    spec: ValidationSpec,
+    *,
+    kernels: dict[str, Any] | None = None,
+    baseline: Baseline | None = None,
+) -> Evidence:
+    """Reads a replay and computes what several checks need.
+
+    Args:
+        replay: The stored replay.
+        spec: The limits.
+        kernels: See `Evidence`.
+        baseline: See `Evidence`.
+    """
     names = [
         key.item
         for key in replay.statistics.by_key
@@ -118,7 +139,17 @@ def gather(replay: result.ReplayResult, spec: ValidationSpec) -> Evidence:
     is_classifier = declared.get("task", _CLASSIFICATION) == _CLASSIFICATION
     agreement = compare_answers(predictions, replay.summary["outputs"] if is_classifier else {})
     repeated_ids = len(predictions) - len({prediction[result.FRAME_ID][0] for prediction in predictions})
-    return Evidence(replay, spec, agreement, _diagnose_inputs(channels), repeated_ids)
+    answer_drift = _compare_answers(predictions, replay.summary["outputs"])
+    inputs = _diagnose_inputs(channels)
+    return Evidence(replay, spec, agreement, inputs, repeated_ids, answer_drift, kernels, baseline)
+
+
+def _compare_answers(predictions: Sequence[Example], outputs: Iterable[str]) -> dict[str, DriftStatistics]:
+    drifts = {name: DriftStatistics() for name in outputs}
+    for prediction in predictions:
+        for name, drift in drifts.items():
+            drift.update(prediction[f"cloud/{name}"], prediction[f"edge/{name}"])
+    return drifts
 
 
 def _diagnose_inputs(channels: dict[str, ChannelStatistics]) -> dict[str, Diagnosis]:

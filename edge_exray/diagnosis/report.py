@@ -91,6 +91,8 @@ class Report:
     kernels: dict[str, Any] | None = None
     worst_frames: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     lint: dict[str, Any] | None = None
+    attribution: dict[str, Any] | None = None
+    baseline: dict[str, Any] | None = None
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED

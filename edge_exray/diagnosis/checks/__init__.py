@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from edge_exray import errors
 from edge_exray.diagnosis.check import STAGES, Check, check
-from edge_exray.diagnosis.checks import answers, calibration, contract, data, layers, models
+from edge_exray.diagnosis.checks import answers, calibration, contract, data, layers, models, regression
 from edge_exray.diagnosis.checks.finding import Finding
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.specs import did_you_mean
@@ -18,7 +18,7 @@ _BY_STAGE: dict[str, tuple[Callable[[Evidence], Finding | None], ...]] = {
     "conversion": (layers.conversion_drift,),
     "quantization": (calibration.calibration_range, layers.own_error, layers.quantization_drift),
     "kernels": (layers.kernel_drift,),
-    "outputs": (answers.output_drift, answers.label_flip_rate, answers.accuracy_drop),
+    "outputs": (answers.output_drift, answers.label_flip_rate, answers.accuracy_drop, regression.regression),
 }
 
 CHECKS: tuple[Check, ...] = tuple(

@@ -163,12 +163,9 @@ def _sentence(
     verdict = f"the {blame} leg is to blame" if blame else "no leg is to blame"
     if not total.rmse and _is_whole(total):
         return f"Output {output} of the app equals the cloud model's; {verdict}."
-    first, *others = [f"{leg.share:.0%} from {leg.leg}" for leg in legs]
     size = f"nRMSE {total.nrmse:.3g}" if _is_whole(total) else "NaN or infinite values"
-    sentence = f"Of the error of output {output} ({size}) {first} comes" if not others else ""
-    if others:
-        sentence = f"Of the error of output {output} ({size}) {', '.join([first, *others[:-1]])} and {others[-1]} come"
-        sentence = sentence.replace(" come", "", 1) if sentence.count(" come") > 1 else sentence
+    parts = ", ".join(f"{leg.share:.0%} {leg.leg}" for leg in legs)
+    sentence = f"The error of output {output} between cloud and app ({size}) is {parts}"
     if together < _CANCEL:
         verdict = f"the legs' errors partly cancel; {verdict}"
     elif together > _REINFORCE:

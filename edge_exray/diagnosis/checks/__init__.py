@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from edge_exray import errors
 from edge_exray.diagnosis.check import STAGES, Check, check
-from edge_exray.diagnosis.checks import answers, calibration, contract, data, layers, models, regression
+from edge_exray.diagnosis.checks import activity, answers, calibration, contract, data, layers, models, regression
 from edge_exray.diagnosis.checks.finding import Finding
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.specs import did_you_mean
@@ -16,7 +16,13 @@ _BY_STAGE: dict[str, tuple[Callable[[Evidence], Finding | None], ...]] = {
     "inputs": (data.frames, data.preprocessing, contract.input_contract, data.non_finite),
     "constants": (models.instrumentation, models.alignment_coverage, models.constants_parity),
     "conversion": (layers.conversion_drift,),
-    "quantization": (calibration.calibration_range, layers.own_error, layers.quantization_drift),
+    "quantization": (
+        calibration.calibration_range,
+        activity.dead_layers,
+        activity.saturated_layers,
+        layers.own_error,
+        layers.quantization_drift,
+    ),
     "kernels": (layers.kernel_drift,),
     "outputs": (answers.output_drift, answers.label_flip_rate, answers.accuracy_drop, regression.regression),
 }

@@ -93,6 +93,8 @@ class Report:
     lint: dict[str, Any] | None = None
     attribution: dict[str, Any] | None = None
     baseline: dict[str, Any] | None = None
+    slices: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    instability: dict[str, Any] | None = None
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED

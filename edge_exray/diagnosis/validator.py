@@ -47,7 +47,7 @@ def diagnose(
     suspects = [dataclasses.replace(suspect, check=result.name) for result, found in findings for suspect in found]
     verdicts = {result.verdict for result in results}
     verdict = next(v for v in (Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.PASSED) if v in verdicts)
-    agreement = evidence.agreement
+    agreement, instability = evidence.agreement, evidence.instability
     own = {own.layer.index: own for own in own_errors.figures(evidence)}
     attribution = attribute(evidence, staged)
     return Report(
@@ -79,6 +79,8 @@ def diagnose(
         lint=replay.summary["lint"],
         attribution=attribution and dataclasses.asdict(attribution),
         baseline=next((r.evidence for r in results if r.name == "regression" and r.evidence.get("report")), None),
+        slices=_slices(evidence),
+        instability=None if instability is None else instability.to_dict(evidence.spec.confidence),
     )
 
 
@@ -87,9 +89,27 @@ def _summary(verdict: Verdict, results: Sequence[CheckResult], frames: int, fail
     if verdict is Verdict.PASSED:
         judgement = f"The edge model does what the cloud model does: all {len(results)} checks passed"
         return f"{judgement} on {frames} frames.{omitted}"
-    first = next(result for result in results if result.verdict is verdict)
+    found = [result for result in results if result.verdict is verdict]
+    # Of several checks without enough frames, the one that takes the most.
+    first = found[0] if verdict is Verdict.FAILED else max(found, key=lambda r: r.evidence.get("needed_frames", 0))
     word = "The edge model must not ship" if verdict is Verdict.FAILED else "Not enough evidence to ship"
     return f"{word}. {first.message}{omitted}"
+
+
+def _slices(evidence: Evidence) -> list[dict[str, Any]]:
+    # Bonferroni: the intervals hold for all slices together.
+    confidence = 1 - (1 - evidence.spec.confidence) / max(len(evidence.slices), 1)
+    return [
+        {
+            "slice": name,
+            "frames": part.frames,
+            "label_flip_rate": part.label_flip_rate,
+            "interval": part.flipped and list(part.flipped.interval(confidence)),
+            "cloud_accuracy": part.accuracy("cloud"),
+            "edge_accuracy": part.accuracy("edge"),
+        }
+        for name, part in evidence.slices.items()
+    ]
 
 
 def _worst_frame(frame: WorstFrame, evidence: Evidence) -> dict[str, Any]:

@@ -24,7 +24,14 @@ _BY_STAGE: dict[str, tuple[Callable[[Evidence], Finding | None], ...]] = {
         layers.quantization_drift,
     ),
     "kernels": (layers.kernel_drift,),
-    "outputs": (answers.output_drift, answers.label_flip_rate, answers.accuracy_drop, regression.regression),
+    "outputs": (
+        answers.output_drift,
+        answers.label_flip_rate,
+        answers.accuracy_drop,
+        answers.slices,
+        answers.instability,
+        regression.regression,
+    ),
 }
 
 CHECKS: tuple[Check, ...] = tuple(

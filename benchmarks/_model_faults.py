@@ -1,6 +1,5 @@
-"""Model faults of the fault suite, with healthy twins: networks of the zoo and a small trained one, damaged op by op."""
+"""Model faults of the fault suite, with healthy twins: networks of the zoo and a small trained one, an op at a time."""
 
-import collections
 import dataclasses
 import functools
 import pathlib
@@ -63,9 +62,7 @@ class _Subject:
     def edge(self) -> bytes:
         return pathlib.Path(self.paths.edge).read_bytes()
 
-    def diagnose(
-        self, edge: bytes | None = None, *, twin: bytes | None = None, kernels: bytes | None = None
-    ) -> Report:
+    def diagnose(self, edge: bytes | None = None, *, twin: bytes | None = None, kernels: bytes | None = None) -> Report:
         """Judges this network with an edge model, a float twin or kernels of another content."""
         with tempfile.TemporaryDirectory() as folder:
             paths = self.paths
@@ -122,10 +119,10 @@ def cases(seed: int, root: pathlib.Path = zoo.ROOT) -> Iterator[FaultCase]:
     for (name, mode), subject in subjects.items():
         yield FaultCase(GROUP, "healthy", f"{name} {mode}", (), functools.partial(_named_by, subject))
     for mode in ("none", "float16", "dynamic_range", "int8"):
-        run = functools.partial(_other_checkpoint, subjects[SMALL, mode], seed)
+        run = functools.partial(_other_checkpoint, subjects[SMALL, mode], root, seed)
         yield FaultCase(GROUP, "another checkpoint", mode, ("constants_parity",), run)
     for scale, words in ((0.25, "inputs / 4"), (8.0, "inputs x 8")):
-        run = functools.partial(_wrong_calibration, subjects[SMALL, "int8"], seed, scale)
+        run = functools.partial(_wrong_calibration, subjects[SMALL, "int8"], root, seed, scale)
         yield FaultCase(GROUP, "wrong calibration", words, ("calibration_range",), run)
     for fault in FAULTS:
         for name, mode in _places(fault):
@@ -166,43 +163,41 @@ def _names(report: Report) -> set[str]:
     return failed | {f"{suspect.check}@{suspect.layer}" for suspect in report.suspects}
 
 
-@functools.cache
-def _small_net(seed: int) -> str:
-    folder = pathlib.Path(_scratch().name, f"net{seed}")
-    return models_zoo.save_conv_net(folder, seed=seed)
+def _small_net(root: pathlib.Path, seed: int) -> pathlib.Path:
+    """Returns the small network of a seed, which knows its classes; kept below `root` like those of the zoo."""
+    path = root / f"{SMALL}_{seed}"
+    if not path.exists():
+        models_zoo.save_conv_net(path, seed=seed)
+    return path
 
 
-@functools.cache
-def _scratch() -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix="exray-faults-")
-
-
-@functools.cache
-def _small_tflite(seed: int, mode: str, scale: float = 1.0) -> str:
-    path = pathlib.Path(_scratch().name, f"net{seed}.{mode}.{scale}.tflite")
-    calibration = [{"image": scale * image[np.newaxis]} for image in models_zoo.make_frames(40, seed=seed + 5)[0]]
-    convert(_small_net(seed), path, quantization=mode, signature="serving_dense", calibration=calibration)
-    return str(path)
+def _small_tflite(root: pathlib.Path, seed: int, mode: str, scale: float = 1.0) -> pathlib.Path:
+    """Returns its .tflite in a mode, calibrated on frames that are multiplied by `scale`."""
+    path = root / f"{SMALL}_{seed}.{mode}.{scale}.tflite"
+    if not path.exists():
+        calibration = [{"image": scale * image[np.newaxis]} for image in models_zoo.make_frames(40, seed=seed + 5)[0]]
+        convert(_small_net(root, seed), path, quantization=mode, signature="serving_dense", calibration=calibration)
+    return path
 
 
 def _subject(name: str, mode: str, root: pathlib.Path, seed: int) -> _Subject:
     if name == SMALL:
         images, labels = models_zoo.make_frames(40, seed=seed + 2)
         frames = [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
-        models = (_small_net(seed), _small_tflite(seed, "none"), _small_tflite(seed, mode), "serving_dense")
-        return _Subject(name, mode, ModelPaths(*models), tuple(frames))
+        models = (_small_net(root, seed), _small_tflite(root, seed, "none"), _small_tflite(root, seed, mode))
+        return _Subject(name, mode, ModelPaths(*map(str, models), "serving_dense"), tuple(frames))
     [(key, values)] = zoo.frames(name, _FRAMES, seed=seed + 20).items()
     models = (zoo.saved_model(name, root), zoo.tflite(name, root, "none"), zoo.tflite(name, root, mode))
     return _Subject(name, mode, ModelPaths(*map(str, models)), tuple({key: value} for value in values))
 
 
-def _other_checkpoint(subject: Callable[[], _Subject], seed: int) -> Collection[str]:
+def _other_checkpoint(subject: Callable[[], _Subject], root: pathlib.Path, seed: int) -> Collection[str]:
     made = subject()
-    return _names(made.diagnose(pathlib.Path(_small_tflite(seed + 100, made.mode)).read_bytes()))
+    return _names(made.diagnose(_small_tflite(root, seed + 100, made.mode).read_bytes()))
 
 
-def _wrong_calibration(subject: Callable[[], _Subject], seed: int, scale: float) -> Collection[str]:
-    return _names(subject().diagnose(pathlib.Path(_small_tflite(seed, "int8", scale)).read_bytes()))
+def _wrong_calibration(subject: Callable[[], _Subject], root: pathlib.Path, seed: int, scale: float) -> Collection[str]:
+    return _names(subject().diagnose(_small_tflite(root, seed, "int8", scale).read_bytes()))
 
 
 def _draw(rng: np.random.Generator, subject: _Subject, fault: _Fault) -> tuple[int, bytes] | None:
@@ -317,7 +312,10 @@ _WITH_SCALE = frozenset(_WITH_WEIGHTS | {"ADD", "SUB", "MUL", "MEAN", "HARD_SWIS
 _PARITY, _OWN = ("constants_parity",), ("own_error",)
 
 FAULTS = (
-    *(_Fault("weights times a factor", f"x {f}", _PARITY, _with_constant(_WEIGHTS, _times(f))) for f in (0.5, 0.9, 3.0)),
+    *(
+        _Fault("weights times a factor", f"x {f}", _PARITY, _with_constant(_WEIGHTS, _times(f)))
+        for f in (0.5, 0.9, 3.0)
+    ),
     *(
         _Fault(f"{what} of two channels swapped", words, _PARITY, _with_constant(position, _swap(nearest)))
         for what, position in (("biases", _BIAS), ("filters", _WEIGHTS))
@@ -374,7 +372,5 @@ FAULTS = (
         _Fault("conversion with other constants", f"weights x {f}", ("conversion_drift",), _conversion(f), ("none",))
         for f in (3.0, 0.5, 1.2)
     ),
-    *(
-        _Fault("production kernel", f"weights x {f}", ("kernel_drift",), _conversion(f), _INT8) for f in (3.0, 0.5, 1.2)
-    ),
+    *(_Fault("production kernel", f"weights x {f}", ("kernel_drift",), _conversion(f), _INT8) for f in (3.0, 0.5, 1.2)),
 )

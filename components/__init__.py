@@ -1,4 +1,4 @@
-"""The TFX components EdgeConverter, EdgeReplay, KernelProfiler and LayerValidator, and what finds a baseline for them."""
+"""The TFX components EdgeConverter, EdgeReplay, KernelProfiler and LayerValidator, and what finds their baseline."""
 
 import importlib
 from typing import Any

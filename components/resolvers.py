@@ -9,8 +9,8 @@ from tfx.dsl.components.common import resolver
 class LatestBlessedReportStrategy(resolver.ResolverStrategy):
     """Resolves the report of the model that LayerValidator blessed last; nothing before the first blessing.
 
-    TFX's own strategies do not find it: one takes the latest artifact, blessed or not, the other knows pairs of Model and
-    ModelBlessing only.
+    TFX's own strategies do not find it: one takes the latest artifact, blessed or not, the other knows pairs of Model
+    and ModelBlessing only.
 
     ```python
     baseline = Resolver(

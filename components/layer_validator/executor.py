@@ -146,9 +146,7 @@ def _upstream(input_dict: dict[str, list[types.Artifact]]) -> CheckResult | None
     return CheckResult(checks.UPSTREAM_BLESSING, Verdict.FAILED, message, {"blessings": [b.uri for b in blessings]})
 
 
-def _bless(
-    blessing: types.Artifact, blessed: bool, report: Report, replay: types.Artifact, report_uri: str
-) -> None:
+def _bless(blessing: types.Artifact, blessed: bool, report: Report, replay: types.Artifact, report_uri: str) -> None:
     name = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
     io_utils.write_string_file(os.path.join(blessing.uri, name), "")
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(blessed))

@@ -6,11 +6,11 @@ that the share of a leg is its mean squared error over the sum of all legs':
 
     share_i = MSE_i / sum_j MSE_j
 
-Legs are not quite independent: where their errors point the same way, the whole is larger than the sum, and smaller where
-they cancel; the sentence says so when it is far off. The shares tell which leg weighs most, not to the percent.
+Legs are not quite independent: where their errors point the same way, the whole is larger than the sum, and smaller
+where they cancel; the sentence says so when it is far off. The shares tell which leg weighs most, not to the percent.
 
-The kernel leg compares single ops, no outputs. Its share is taken out of the quantization leg's, which runs on production
-kernels: by as much of the accused op's own squared error as other kernels do not make.
+The kernel leg compares single ops, no outputs. Its share is taken out of the quantization leg's, which runs on
+production kernels: by as much of the accused op's own squared error as other kernels do not make.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edge_exray.diagnosis import own_errors
-from edge_exray.diagnosis.checks.finding import Finding, place_of
+from edge_exray.diagnosis.checks.finding import Finding
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import Suspect, Verdict
 from edge_exray.drift.statistics import DriftStatistics
@@ -157,9 +157,7 @@ def _blame(shares: dict[str, float], findings: Sequence[tuple[str, Finding]]) ->
     return max(candidates, key=lambda leg: shares[leg], default=None)
 
 
-def _sentence(
-    output: str, total: DriftStatistics, legs: Sequence[LegShare], blame: str | None, together: float
-) -> str:
+def _sentence(output: str, total: DriftStatistics, legs: Sequence[LegShare], blame: str | None, together: float) -> str:
     verdict = f"the {blame} leg is to blame" if blame else "no leg is to blame"
     if not total.rmse and _is_whole(total):
         return f"Output {output} of the app equals the cloud model's; {verdict}."

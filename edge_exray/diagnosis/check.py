@@ -31,6 +31,7 @@ class Check:
     function: Callable[[Any], Any]
 
     def __call__(self, evidence: Any) -> Any:
+        """Calls the function."""
         return self.function(evidence)
 
     @property

@@ -21,8 +21,8 @@ from edge_exray.models.alignment import Layer
 _NORMAL_CLIPPED_SHARE = 0.01
 _NORMAL_CLIPPED_VALUES = 2
 
-# A step of rounding that no tensor shows: in the range of the values, of 8 bits, which weights have where activations are
-# finer; in the largest value, of the 11 significant bits of float16, in models that have nothing coarser.
+# A step of rounding that no tensor shows: in the range of the values, of 8 bits, which weights have where activations
+# are finer; in the largest value, of the 11 significant bits of float16, in models that have nothing coarser.
 _INTEGER_STEP, _FLOAT_STEP = 1 / 255, 2**-10
 
 

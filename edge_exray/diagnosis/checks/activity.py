@@ -31,7 +31,9 @@ def dead_layers(evidence: Evidence) -> Finding | None:
         if drift.edge_dead_share == 1 and drift.reference_dead_share < 1 and not below_step(layer, drift)
     }
     # What reads nothing but dead layers is dead by inheritance.
-    sources = sorted(index for index in dead if not compared[index][0].producers or set(_inputs(compared, index)) - dead)
+    sources = sorted(
+        index for index in dead if not compared[index][0].producers or set(_inputs(compared, index)) - dead
+    )
     figures = {"layers": sources, "compared": len(compared)}
     if not sources:
         return finding("dead_layers", True, "Every layer that reacts to its input does so on the edge.", figures)
@@ -75,7 +77,9 @@ def saturated_layers(evidence: Evidence) -> Finding | None:
         f"[{low:.3g}, {high:.3g}], where its float twin spans [{drift.reference_min:.3g}, {drift.reference_max:.3g}]. "
         "Look at its bias, weights and calibrated range, or keep it in float (keep_float_layers)."
     )
-    suspect = suspected(layer, "quantization", f"{drift.saturated_share:.0%} of its values are at the ends of its range")
+    suspect = suspected(
+        layer, "quantization", f"{drift.saturated_share:.0%} of its values are at the ends of its range"
+    )
     return finding("saturated_layers", False, message, figures | drift_figures(layer, drift), [suspect])
 
 

@@ -81,9 +81,7 @@ def calibration_range(evidence: Evidence) -> Finding | None:
     return finding("calibration_range", True, message, {"inputs": inputs, "worst_clipped_share": worst})
 
 
-def _range_use(
-    evidence: Evidence, quantized: Sequence[tuple[Layer, DriftStatistics]]
-) -> Iterator[tuple[Layer, float]]:
+def _range_use(evidence: Evidence, quantized: Sequence[tuple[Layer, DriftStatistics]]) -> Iterator[tuple[Layer, float]]:
     """Yields the share of its range that each layer with a scale of its own needs for the float twin's values and 0."""
     for layer, drift in quantized:
         quantization = layer.spec.quantization

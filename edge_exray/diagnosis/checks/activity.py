@@ -30,10 +30,12 @@ def dead_layers(evidence: Evidence) -> Finding | None:
         for index, (layer, drift) in compared.items()
         if drift.edge_dead_share == 1 and drift.reference_dead_share < 1 and not below_step(layer, drift)
     }
-    # What reads nothing but dead layers is dead by inheritance.
-    sources = sorted(
-        index for index in dead if not compared[index][0].producers or set(_inputs(compared, index)) - dead
-    )
+    # What reads a dead layer, through however many others, is dead by inheritance.
+    fed: set[int] = set()
+    for layer in evidence.layers:
+        if any(producer in dead | fed for producer in layer.producers):
+            fed.add(layer.index)
+    sources = sorted(dead - fed)
     figures = {"layers": sources, "compared": len(compared)}
     if not sources:
         return finding("dead_layers", True, "Every layer that reacts to its input does so on the edge.", figures)
@@ -72,16 +74,11 @@ def saturated_layers(evidence: Evidence) -> Finding | None:
     quantization = layer.spec.quantization
     assert quantization is not None
     low, high = quantization.range(layer.spec.dtype)
+    stuck_share = f"{drift.saturated_share:.0%} of its values are at the ends of its range"
     message = (
-        f"A layer is saturated, {place_of(layer)}: {drift.saturated_share:.0%} of its values are at the ends of its range "
-        f"[{low:.3g}, {high:.3g}], where its float twin spans [{drift.reference_min:.3g}, {drift.reference_max:.3g}]. "
-        "Look at its bias, weights and calibrated range, or keep it in float (keep_float_layers)."
+        f"A layer is saturated, {place_of(layer)}: {stuck_share} [{low:.3g}, {high:.3g}], where its float twin spans "
+        f"[{drift.reference_min:.3g}, {drift.reference_max:.3g}]. Look at its bias, weights and calibrated range, or "
+        "keep it in float (keep_float_layers)."
     )
-    suspect = suspected(
-        layer, "quantization", f"{drift.saturated_share:.0%} of its values are at the ends of its range"
-    )
+    suspect = suspected(layer, "quantization", stuck_share)
     return finding("saturated_layers", False, message, figures | drift_figures(layer, drift), [suspect])
-
-
-def _inputs(compared: dict[int, tuple[Layer, DriftStatistics]], index: int) -> list[int]:
-    return [producer for producer in compared[index][0].producers if producer in compared]

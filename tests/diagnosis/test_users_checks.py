@@ -141,6 +141,9 @@ def mine(evidence):
     assert set(names(report)) > {"own_error", "quantization_drift", "label_flip_rate"}
 
 
+SUSPECT = "return edge_exray.finding('mine', True, 'Well.', {{}}, [edge_exray.Suspect({}, 'ADD', 'x', None, '{}', '')])"
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -153,14 +156,8 @@ def mine(evidence):
         ("return edge_exray.finding('mine', True, 'Well.', {'x': object()})", "evidence that JSON cannot hold"),
         ("return edge_exray.finding('mine', True, 'Well.', [1])", "evidence that is no dictionary"),
         ("return edge_exray.CheckResult('mine', edge_exray.Verdict.PASSED, 'Well.'), [7]", "list of Suspect"),
-        (
-            "return edge_exray.finding('mine', True, 'Well.', {}, [edge_exray.Suspect(99, 'ADD', 'x', None, 'kernel', '')])",
-            "suspects layer 99",
-        ),
-        (
-            "return edge_exray.finding('mine', True, 'Well.', {}, [edge_exray.Suspect(0, 'ADD', 'x', None, 'own', '')])",
-            "in leg 'own'",
-        ),
+        (SUSPECT.format(99, "kernel"), "suspects layer 99"),
+        (SUSPECT.format(0, "own"), "in leg 'own'"),
     ],
 )
 def test_nonsense_has_failed(judge, tmp_path, body, words):
@@ -225,9 +222,10 @@ def test_validate_takes_the_checks_of_its_module_and_refuses_wrong_ones_before_t
     images, _ = models_zoo.make_frames(3)
     arguments = (conv_net, edge_models["int8"], [{"image": image} for image in images])
     options = {"float_edge": edge_models["none"], "signature": "serving_dense", "module": str(path)}
-    with monkeypatch.context() as patch, pytest.raises(errors.ModuleError, match="already a check frames"):
+    with monkeypatch.context() as patch:
         patch.setattr("edge_exray.api.replay", None)
-        edge_exray.validate(*arguments, **options)
+        with pytest.raises(errors.ModuleError, match="already a check frames"):
+            edge_exray.validate(*arguments, **options)
     text = path.read_text().replace("def frames(evidence): ...", "def mine(evidence): raise ValueError('no')")
     path.write_text(text)
     report = edge_exray.validate(*arguments, **options)

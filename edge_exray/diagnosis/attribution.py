@@ -111,7 +111,7 @@ def attribute(evidence: Evidence, findings: Sequence[tuple[str, Finding]]) -> At
         total.nrmse,
         tuple(legs),
         blame,
-        suspect and _describe(evidence, suspect),
+        None if suspect is None else _describe(evidence, suspect),
     )
 
 

@@ -74,12 +74,12 @@ def check(after: str, *, name: str | None = None) -> Callable[[Callable[..., Any
         if not callable(function):
             raise errors.ModuleError(f"@edge_exray.check(after={after!r}) is for functions and classes, not {function}")
         own = getattr(function, "__name__", type(function).__name__)
+        called: Any = function() if inspect.isclass(function) else function
+        made = Check(name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", own).lower(), after, called)
         # Python lets a second definition silently take the place of the first, which then never runs.
         earlier = getattr(inspect.getmodule(function), own, None)
-        made_twice = isinstance(earlier, Check) and earlier.source != Check(own, after, function).source
-        if made_twice:
+        if isinstance(earlier, Check) and earlier.source != made.source:
             raise errors.ModuleError(f"there is already a check {own}, {earlier.place}; rename one of them")
-        made = function() if inspect.isclass(function) else function
-        return Check(name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", own).lower(), after, made)
+        return made
 
     return make

@@ -54,9 +54,11 @@ def _nonsense(name: str, result: Any, suspects: Any, layers: int) -> str | None:
         return f"returned {type(result).__name__} where a CheckResult belongs"
     if result.name != name:
         return f"returned a result named {result.name!r}, its own name is {name}"
-    if not isinstance(result.verdict, Verdict):
-        return f"gave the verdict {result.verdict!r}, not one of edge_exray.Verdict"
-    if not isinstance(result.message, str) or not result.message.strip():
+    verdict: Any = result.verdict
+    message: Any = result.message
+    if not isinstance(verdict, Verdict):
+        return f"gave the verdict {verdict!r}, not one of edge_exray.Verdict"
+    if not isinstance(message, str) or not message.strip():
         return "gave no message"
     if not isinstance(suspects, list | tuple) or not all(isinstance(s, Suspect) for s in suspects):
         return "returned something else than a list of Suspect beside its result"

@@ -77,7 +77,7 @@ def diagnose(
         kernels=evidence.kernels,
         worst_frames=[_worst_frame(frame, evidence) for frame in replay.worst_frames()],
         lint=replay.summary["lint"],
-        attribution=attribution and dataclasses.asdict(attribution),
+        attribution=None if attribution is None else dataclasses.asdict(attribution),
         baseline=next((r.evidence for r in results if r.name == "regression" and r.evidence.get("report")), None),
         slices=_slices(evidence),
         instability=None if instability is None else instability.to_dict(evidence.spec.confidence),

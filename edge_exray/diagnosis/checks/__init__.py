@@ -62,14 +62,15 @@ def arrange(users: Sequence[Check] = ()) -> list[tuple[str, Check]]:
         taken.add(made.name)
     while waiting:
         names = {made.name for _, made in order}
-        made = next((w for w in waiting if w.after in names or w.after in STAGES), None)
-        if made is None:
+        placed = [made for made in waiting if made.after in names or made.after in STAGES]
+        if not placed:
             lost = waiting[0]
             known = [*STAGES, *names]
             raise errors.ModuleError(
                 f"check {lost.name} of {lost.place} runs after {lost.after}, which is neither a stage nor a check"
                 f"{did_you_mean(lost.after, known)} The stages are {', '.join(STAGES)}"
             )
+        made = placed[0]
         waiting.remove(made)
         # Those that follow the same thing keep the order in which they were written.
         behind = last.get(made.after, made.after)

@@ -80,3 +80,52 @@ def test_the_lines_that_validate_one_pair_do_so(conv_net, tmp_path, monkeypatch,
     assert not names["report"]
     assert "preprocessing The app prepares input image differently: reversed channels" in capsys.readouterr().out
     assert pathlib.Path("report", "report.html").is_file()
+
+
+def test_the_check_that_the_readme_shows_works(conv_net, edge_models, tmp_path):
+    import models_zoo
+    import tampering
+
+    import edge_exray
+
+    block = code("# checks.py\n")
+    assert lines(block) <= MAX_LINES
+    module = tmp_path / "checks.py"
+    module.write_text(block)
+    frames = [{"image": image} for image in models_zoo.make_frames(5)[0]]
+    edge = tmp_path / "edge.tflite"
+    content = pathlib.Path(edge_models["int8"]).read_bytes()
+
+    def names(damaged: bytes) -> dict[str, list[int]]:
+        edge.write_bytes(damaged)
+        report = edge_exray.validate(
+            conv_net, edge, frames, module=str(module), float_edge=edge_models["none"], signature="serving_dense"
+        )
+        (found,) = (check for check in report.checks if check.name == "unbiased_layers")
+        return {found.verdict.value: [s.layer for s in report.suspects if s.check == "unbiased_layers"]}
+
+    assert names(content) == {"passed": []}
+    assert names(tampering.shift_bias(content, 4, 0.4))["failed"][0] == 4
+
+
+def test_the_lines_that_resolve_a_baseline_do_so():
+    from tfx.dsl.components.common.resolver import Resolver
+    from tfx.types import Channel, standard_artifacts
+
+    import edge_exray.components
+    from edge_exray.components import LayerValidator
+
+    class Component:
+        def __init__(self, **outputs):
+            self.outputs = {name: Channel(type=type_) for name, type_ in outputs.items()}
+
+    names = {
+        "edge_exray": edge_exray,
+        "Resolver": Resolver,
+        "Channel": Channel,
+        "LayerValidator": LayerValidator,
+        "replay": Component(replay=edge_exray.EdgeReplayResult),
+        "evaluator": Component(blessing=standard_artifacts.ModelBlessing),
+    }
+    exec(code("baseline = Resolver("), names)
+    assert set(names["validator"].inputs) == {"replay", "baseline_report", "model_blessing"}

@@ -35,7 +35,7 @@ def validate(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Python file or module: reference_inputs_fn, edge_inputs_fn, label_fn.",
+            help="Python file or module: reference_inputs_fn, edge_inputs_fn, label_fn, checks.",
             show_default="features by name",
         ),
     ] = None,
@@ -74,6 +74,12 @@ def validate(
             show_default=False,
         ),
     ] = None,
+    baseline: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            metavar="FILE", help="report.json of the last blessed model; a worse one fails.", show_default=False
+        ),
+    ] = None,
     time_kernels: Annotated[
         bool, typer.Option("--profile", help="Also time every op on this machine, for the report.")
     ] = False,
@@ -109,6 +115,7 @@ def validate(
             environments=environment or (),
             float_edge=float_edge,
             kernels=kernels,
+            baseline=baseline,
             progress=track,
         )
     _print(report)

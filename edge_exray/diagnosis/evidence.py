@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 from edge_exray.diagnosis import swaps
 from edge_exray.diagnosis.answers import Agreement, Answers, read_answers
+from edge_exray.diagnosis.baseline import Baseline
 from edge_exray.diagnosis.instability import Instability, instability
 from edge_exray.diagnosis.preprocessing.diagnosis import Diagnosis, diagnose
 from edge_exray.diagnosis.spec import ValidationSpec
@@ -28,6 +30,8 @@ class Evidence:
         answers: The answers of all sides and environments to each frame.
         inputs: Input name to what the app does differently.
         repeated_ids: Number of frames whose id an earlier one has. Each of them counts as a frame of its own.
+        kernels: A document of `schemas/kernel_profile.schema.json`, when the model was profiled.
+        baseline: The last blessed model; None when nobody asked for a comparison.
     """
 
     replay: result.ReplayResult
@@ -35,11 +39,22 @@ class Evidence:
     answers: Answers
     inputs: dict[str, Diagnosis]
     repeated_ids: int
+    kernels: dict[str, Any] | None = None
+    baseline: Baseline | None = None
 
     @functools.cached_property
     def agreement(self) -> Agreement:
         """Cloud and edge answers compared on all frames."""
         return self.answers.agreement()
+
+    @functools.cached_property
+    def answer_drift(self) -> dict[str, DriftStatistics]:
+        """Output name to how far what the app sees lies from the cloud's answers, over all frames."""
+        drifts = {name: DriftStatistics() for name in self.replay.summary["outputs"]}
+        for prediction in self.replay.predictions():
+            for name, drift in drifts.items():
+                drift.update(prediction[f"cloud/{name}"], prediction[f"edge/{name}"])
+        return drifts
 
     @functools.cached_property
     def slices(self) -> dict[str, Agreement]:
@@ -85,8 +100,21 @@ class Evidence:
         return statistic
 
 
-def gather(replay: result.ReplayResult, spec: ValidationSpec) -> Evidence:
-    """Reads a replay and computes what several checks need."""
+def gather(
+    replay: result.ReplayResult,
+    spec: ValidationSpec,
+    *,
+    kernels: dict[str, Any] | None = None,
+    baseline: Baseline | None = None,
+) -> Evidence:
+    """Reads a replay and computes what several checks need.
+
+    Args:
+        replay: The stored replay.
+        spec: The limits.
+        kernels: See `Evidence`.
+        baseline: See `Evidence`.
+    """
     names = [
         key.item
         for key in replay.statistics.by_key
@@ -102,7 +130,7 @@ def gather(replay: result.ReplayResult, spec: ValidationSpec) -> Evidence:
     outputs = replay.summary["outputs"] if is_classifier else {}
     answers = read_answers(replay.predictions(), outputs, replay.slices)
     repeated_ids = len(answers.frames) - len({frame.id for frame in answers.frames})
-    return Evidence(replay, spec, answers, _diagnose_inputs(channels), repeated_ids)
+    return Evidence(replay, spec, answers, _diagnose_inputs(channels), repeated_ids, kernels, baseline)
 
 
 def _diagnose_inputs(channels: dict[str, ChannelStatistics]) -> dict[str, Diagnosis]:

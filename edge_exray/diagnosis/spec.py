@@ -33,6 +33,11 @@ class ValidationSpec(JsonSpec):
         max_preprocessing_nrmse: Largest difference of the edge inputs from the reference inputs, root mean square
             over the value range; 8-bit rounding gives 0.001.
         min_alignment_coverage: Smallest share of the edge model's ops that must be paired.
+        max_share_growth: By how much the label flip rate may lie above, and the accuracy of the edge model below, that
+            of the baseline; a larger difference counts when so few frames cannot make it by chance.
+        max_drift_growth: Largest factor by which the error of the answers and the worst own error may grow from the
+            baseline.
+        max_latency_growth: The same of the median latency on the same machine.
     """
 
     schema_name: ClassVar[str] = "validation_spec"
@@ -51,3 +56,6 @@ class ValidationSpec(JsonSpec):
     min_range_use: float = 0.25
     max_preprocessing_nrmse: float = 0.005
     min_alignment_coverage: float = 0.8
+    max_share_growth: float = 0.02
+    max_drift_growth: float = 2.0
+    max_latency_growth: float = 1.25

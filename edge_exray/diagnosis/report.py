@@ -89,6 +89,7 @@ class Report:
     kernels: dict[str, Any] | None = None
     worst_frames: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     lint: dict[str, Any] | None = None
+    classes: list[str] | None = None
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED

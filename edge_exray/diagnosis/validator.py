@@ -67,6 +67,7 @@ def diagnose(
         kernels=kernels,
         worst_frames=[_worst_frame(frame, evidence) for frame in replay.worst_frames()],
         lint=replay.summary["lint"],
+        classes=(replay.summary["input_contract"] or {}).get("labels"),
     )
 
 

@@ -87,6 +87,29 @@ def figure(value: Any, key: str = "") -> str:
     return text if text == _MISSING else text + unit
 
 
+def sentence(text: str) -> str:
+    """Returns a part of a sentence as a sentence of its own."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def certainty(evidence: dict[str, Any]) -> str:
+    """Returns how sure the figures of a check are, as sentences: their `interval`, and how many frames it takes.
+
+    A bound is a share where the evidence is about one, as for a `..._rate`.
+    """
+    sentences = []
+    bounds = evidence.get("interval")
+    if bounds is not None:
+        shares = any(_SHARES & set(key.split("_")) for key in evidence)
+        low, high = (percent(b) if shares else number(b) for b in bounds)
+        level = evidence.get("confidence")
+        sentences.append(f"{percent(level) + ' interval' if level else 'Interval'}: {low} to {high}.")
+    needed = evidence.get("needed_frames")
+    if needed is not None:
+        sentences.append(f"Frames needed to be sure: {number(needed)}.")
+    return " ".join(sentences)
+
+
 def words(identifier: str) -> str:
     """Returns an identifier such as `label_flip_rate` as words; anything else, a tensor's name say, as it is."""
     if not _IDENTIFIER.fullmatch(identifier):

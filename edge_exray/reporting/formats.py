@@ -34,6 +34,11 @@ def model_name(path: str) -> str:
     return " / ".join(parts[-6:-2]) if parts[-2:] == ["Format-Serving", "tflite"] else parts[-1]
 
 
+def class_name(index: int, classes: list[str] | None) -> str:
+    """Returns the name of a class with its index, the index alone where the classes have no names."""
+    return f"{classes[index]} ({index})" if classes and 0 <= index < len(classes) else str(index)
+
+
 def correlation(value: float | None) -> str:
     """Returns a cosine or coefficient of determination; only 1 itself reads "1"."""
     return ">0.999" if value is not None and 0.9995 <= value < 1 else number(value)

@@ -85,7 +85,7 @@ def _figures(document: dict[str, Any]) -> Iterable[Sequence[str]]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -94,13 +94,13 @@ def _prose(text: str) -> str:
 
     Underscores within a word mean nothing. A zero-width space after `@` keeps the name of a tensor from calling somebody.
     """
-    escaped = re.sub(r"([\\`*\[<|~]|(?<!\w)_|_(?!\w))", r"\\\1", _short(" ".join(text.split())))
+    escaped = re.sub(r"([\\`*\[<~]|(?<!\w)_|_(?!\w))", r"\\\1", _short(" ".join(text.split())))
     return escaped.replace("@", "@\N{ZERO WIDTH SPACE}")
 
 
 def _code(text: str) -> str:
     """Returns a text as a code span, fenced by more backticks than it has in a row."""
-    line = _short(" ".join(text.split())).replace("|", "\\|")
+    line = _short(" ".join(text.split()))
     fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") or not line else ""
     return f"{fence}{pad}{line}{pad}{fence}"

@@ -17,7 +17,7 @@ FAST = "numba"
 EXTRAS = {
     "convert": ["tensorflow>=2.16", FAST],
     "quantizer": ["ai-edge-quantizer"],
-    "report": ["jinja2", "plotly"],
+    "report": ["jinja2"],
     "cli": ["typer", "rich"],
     "tfx": [
         "tensorflow>=2.16",

@@ -33,7 +33,10 @@ def render_markdown(report: Report) -> str:
     regressed = [row for row in (document.get("baseline") or {"figures": []})["figures"] if row["regressed"]]
     if regressed:
         rows = (
-            (_prose(formats.words(row["name"])), *(formats.figure(row[side], row["name"]) for side in ("baseline", "now")))
+            (
+                _prose(formats.words(row["name"])),
+                *(formats.figure(row[side], row["name"]) for side in ("baseline", "now")),
+            )
             for row in regressed[:_ROWS]
         )
         parts += ["### Worse than the last blessed model", _table(("Figure", "Blessed", "Now"), rows)]

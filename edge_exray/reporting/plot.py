@@ -59,14 +59,14 @@ def panels(figures: Mapping[str, Sequence[float | None]]) -> tuple[Panel, Panel]
     linear_ticks = [step * i for i in range(math.floor(top / step * (1 + 1e-9)) + 1)]
     high = math.ceil(math.log10(top))
     smallest = min((value for value in known if value > 0), default=top)
-    low = max(high - _DECADES, min(math.floor(math.log10(smallest)), high - 1))
+    # Below the smallest figure, so that only what is cut off and 0 lie on the floor.
+    low = max(high - _DECADES, min(math.ceil(math.log10(smallest)), high) - 1)
     log_ticks = [10.0**exponent for exponent in range(low, high + 1)]
 
     def linear(value: float) -> float:
         return HEIGHT * value / (1.03 * top)
 
     def logarithmic(value: float) -> float:
-        # What is below the lowest decade, 0 too, lies on the floor.
         return 0.0 if value <= 10.0**low else HEIGHT * (math.log10(value) - low) / (high - low)
 
     def panel(scale: str, height: Callable[[float], float], ticks: Sequence[float]) -> Panel:

@@ -24,14 +24,14 @@ def write_report(report: Report, directory: str | os.PathLike[str]) -> pathlib.P
         ExrayError: The packages of the `[report]` extra are missing.
         ArtifactError: The report does not fit its schema.
     """
+    overlays = overlay.render_overlays(report)
     texts = {
+        **{f"{OVERLAYS}/{name}": text for name, text in overlays.items()},
         "report.json": report.to_json(),
         "junit.xml": junit.render_junit(report),
         "summary.md": markdown.render_markdown(report),
         "report.html": html.render_html(report),
     }
-    overlays = overlay.render_overlays(report)
-    texts |= {f"{OVERLAYS}/{name}": text for name, text in overlays.items()}
     folder = pathlib.Path(directory)
     # Of an older report in the same place.
     for name in overlay.FIGURES.keys() - {name.removesuffix(".json") for name in overlays}:

@@ -16,6 +16,8 @@ def drift(nrmse: float | None) -> dict[str, Any]:
         "cosine": nrmse,
         "reference_range": [-1.0, 1.0],
         "edge_range": [None, None] if nrmse is None else [-1.0, 1.0],
+        "reference_rms": 0.5,
+        "edge_rms": nrmse,
         "reference_nonfinite": 0,
         "edge_nonfinite": 0 if nrmse is not None else 3,
         "saturated_share": nrmse,

@@ -7,6 +7,7 @@ from typing import Any
 from edge_exray.diagnosis.report import Report
 from edge_exray.reporting import formats, gist
 
+_SIDES = ("baseline", "now")
 _MARKS = {"passed": "✅", "failed": "❌", "inconclusive": "❔"}
 # A comment on GitHub holds 65,536 characters.
 _ROWS = 20
@@ -25,21 +26,18 @@ def render_markdown(report: Report) -> str:
         *_checks(document),
     ]
     if document["suspects"]:
-        rows = (
+        suspects = [
             (f"{suspect['layer']}, {suspect['op']}", _code(suspect["name"]), suspect["leg"], _prose(suspect["reason"]))
             for suspect in document["suspects"][:_ROWS]
-        )
-        parts += ["### Suspects", _table(("Layer", "Edge tensor", "Leg", "Why"), rows)]
-    regressed = [row for row in (document.get("baseline") or {"figures": []})["figures"] if row["regressed"]]
+        ]
+        parts += ["### Suspects", _table(("Layer", "Edge tensor", "Leg", "Why"), suspects)]
+    regressed = [
+        (_prose(formats.words(f["name"])), *(_prose(formats.figure(f[side], f["name"])) for side in _SIDES))
+        for f in (document.get("baseline") or {"figures": []})["figures"]
+        if f["regressed"]
+    ]
     if regressed:
-        rows = (
-            (
-                _prose(formats.words(row["name"])),
-                *(formats.figure(row[side], row["name"]) for side in ("baseline", "now")),
-            )
-            for row in regressed[:_ROWS]
-        )
-        parts += ["### Worse than the last blessed model", _table(("Figure", "Blessed", "Now"), rows)]
+        parts += ["### Worse than the last blessed model", _table(("Figure", "Blessed", "Now"), regressed[:_ROWS])]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -95,7 +93,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _prose(text: str) -> str:
     r"""Returns a text that Markdown shows as it is, on one line.
 
-    Underscores within a word mean nothing. A zero-width space after `@` keeps the name of a tensor from calling somebody.
+    Underscores within a word mean nothing. A zero-width space after `@` keeps the name of a tensor from calling
+    somebody.
     """
     escaped = re.sub(r"([\\`*\[<~]|(?<!\w)_|_(?!\w))", r"\\\1", _short(" ".join(text.split())))
     return escaped.replace("@", "@\N{ZERO WIDTH SPACE}")

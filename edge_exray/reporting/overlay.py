@@ -1,9 +1,9 @@
 """Colours for the graph of the edge model in Model Explorer (`pip install ai-edge-model-explorer`).
 
 Its "custom node data" is one figure for each node and a file for each kind of figure: `results` by the id of the node,
-and a `gradient` whose stops 0 and 1 are the smallest and the largest of the figures. Its adapter for .tflite numbers the
-ops of a graph in their order in the file, as reports do. Without the id of a graph the figures belong to the one that
-is shown when the file is loaded, the main graph at first.
+and a `gradient` whose stops 0 and 1 are the smallest and the largest of the figures. Its adapter for .tflite numbers
+the ops of a graph in their order in the file, as reports do. Without the id of a graph the figures belong to the one
+that is shown when the file is loaded, the main graph at first.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Figures of the layers as plots, drawn without a script.
 
-A panel is stretched to the width of the page, so that its unit along x is a layer and along y a hundredth of its height;
-strokes and dots keep their width (`vector-effect`), and texts stand beside it in HTML. Each panel has a linear and a
-logarithmic form, of which the style sheet shows one.
+A panel is stretched to the width of the page, so that its unit along x is a layer and along y a hundredth of its
+height; strokes and dots keep their width (`vector-effect`), and texts stand beside it in HTML. Each plot has a linear
+and a logarithmic panel, of which the style sheet shows one.
 """
 
 import dataclasses

@@ -130,11 +130,11 @@ def test_details_of_a_layer_show_its_figures_its_ranges_and_its_cloud_twin():
     page = render(factory.report(layers=[factory.layer(0), layer, factory.layer(2)]))
     details = section(page.text, "Layer 1, CONV_2D", "Layer before")
     assert "net/block_1/Relu6:0" in details
-    assert "1×32×32×16 int8" in details
+    assert "1\N{MULTIPLICATION SIGN}32\N{MULTIPLICATION SIGN}32\N{MULTIPLICATION SIGN}16 int8" in details
     assert "25 % → 75 %" in details
-    assert "1.5 × what rounding causes" in details
-    assert "Edge−4 to 8" in details
-    assert "Edge can hold−50 to 77.5" in details  # 0.5 * (-128 + 28) and 0.5 * (127 + 28)
+    assert "1.5 \N{MULTIPLICATION SIGN} what rounding causes" in details
+    assert "Edge\N{MINUS SIGN}4 to 8" in details
+    assert "Edge can hold\N{MINUS SIGN}50 to 77.5" in details  # 0.5 * (-128 + 28) and 0.5 * (127 + 28)
 
 
 def test_details_of_a_layer_hold_what_the_file_shows_there():
@@ -254,7 +254,7 @@ def test_null_figures_are_dashes():
 def test_nan_becomes_a_dash():
     page = render(factory.report(layers=[factory.layer(0, nrmse=float("nan"))]))
     assert "nan" not in page.text
-    assert "quantization: nRMSE –" in json.loads(page.scripts["chart-data"])["texts"][0]
+    assert "quantization: nRMSE \N{EN DASH}" in json.loads(page.scripts["chart-data"])["texts"][0]
 
 
 def test_without_any_layer_there_is_no_chart():

@@ -9,6 +9,8 @@ from typing import Any
 from edge_exray import errors, files
 from edge_exray.conversion.converter import convert
 from edge_exray.conversion.linter import lint
+from edge_exray.diagnosis.baseline import Baseline
+from edge_exray.diagnosis.checks import arrange
 from edge_exray.diagnosis.evidence import gather
 from edge_exray.diagnosis.report import Report
 from edge_exray.diagnosis.spec import ValidationSpec
@@ -67,6 +69,7 @@ def validate(
     kernel_frames: int = 0,
     float_edge: str | os.PathLike[str] | None = None,
     kernels: dict[str, Any] | None = None,
+    baseline: str | os.PathLike[str] | None = None,
     progress: Callable[[Stream], Stream] = iter,
 ) -> Report:
     """Tells whether an edge model does what a cloud model does, and if not, why.
@@ -79,7 +82,7 @@ def validate(
         out: Directory for `report.html`, `report.json`, `summary.md`, `junit.xml`, `model_explorer/` and `replay/`;
             None writes nothing.
         spec: The limits; None for the defaults.
-        module: The user's functions, as a `.py` file, an importable module, or functions.
+        module: The user's functions and checks, as a `.py` file, an importable module, or functions.
         signature: Signature of the SavedModel; None takes the only one with dense inputs, or `serving_default` of
             several with the same inputs and outputs.
         slice_keys: Features whose values name slices.
@@ -94,6 +97,7 @@ def validate(
             takes none.
         float_edge: The same conversion as `edge` without quantisation; None makes it.
         kernels: A document of `schemas/kernel_profile.schema.json` to show in the report.
+        baseline: `report.json` of the model that was blessed last, which this one may not be worse than.
         progress: Wraps the examples, for example with a progress bar.
 
     Returns:
@@ -104,6 +108,9 @@ def validate(
     """
     check_paths(cloud, edge, examples, out=out, float_edge=float_edge)
     functions = module if isinstance(module, UserFunctions) else load_functions(module)
+    # What is wrong with a check or the baseline is told before the work.
+    arrange(functions.checks)
+    before = None if baseline is None else Baseline.load(baseline)
 
     def read() -> Stream:
         return try_examples(os.fspath(examples)) if isinstance(examples, str | os.PathLike) else examples
@@ -122,7 +129,8 @@ def validate(
         paths = ModelPaths(os.fspath(cloud), os.fspath(float_edge), os.fspath(edge), signature)
         directory = pathlib.Path(out or scratch)
         stored = replay(paths, read(), directory / "replay", functions=functions, options=options, progress=progress)
-        report = diagnose(gather(stored, spec or ValidationSpec()), kernels=kernels)
+        evidence = gather(stored, spec or ValidationSpec(), kernels=kernels, baseline=before)
+        report = diagnose(evidence, users_checks=functions.checks)
         if out is not None:
             from edge_exray.reporting.writer import write_report
 

@@ -1,5 +1,6 @@
 """Every check: it fires on the fault that it names, and is silent on a healthy twin."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -25,12 +26,16 @@ def frames():
     return [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
 
 
+# The default, 0.02, takes 133 frames at least.
+SPEC = edge_exray.ValidationSpec(max_accuracy_drop=0.05)
+
+
 @pytest.fixture
 def validate(conv_net, edge_models, frames):
     """`edge_exray.validate` of `conv_net`; the edge model is the int8 one unless another is given."""
 
     def run(edge=None, examples=frames, **options):
-        options = {"float_edge": edge_models["none"], "signature": "serving_dense"} | options
+        options = {"float_edge": edge_models["none"], "signature": "serving_dense", "spec": SPEC} | options
         return edge_exray.validate(conv_net, edge or edge_models["int8"], examples, **options)
 
     return run
@@ -183,10 +188,14 @@ def test_an_edge_model_of_another_graph_is_not_covered(validate, conv_net, tmp_p
 
 
 def test_too_few_frames_are_inconclusive_and_block(validate, frames):
-    report = validate(examples=frames[:20])
+    report = validate(examples=frames[:20], spec=None)
     assert report.verdict is Verdict.INCONCLUSIVE
     assert not report
-    assert "give at least 30" in report.summary
+    # No answer changes: 1 - 0.05 ** (1 / 59) is below 5 %, and 1.645 ** 2 / (n + 1.645 ** 2) below 2 % from 133 on.
+    assert check(report, "label_flip_rate").evidence["needed_frames"] == 59
+    assert check(report, "accuracy_drop").evidence["needed_frames"] == 133
+    assert "20 frames are too few to tell" in report.summary
+    assert "give at least 133" in report.summary
 
 
 def test_failed_and_repeated_frames_are_told_and_the_worst_ones_shown(validate, frames):
@@ -232,7 +241,7 @@ def test_without_labels_accuracy_is_left_out(validate, frames):
 
 
 def test_limits_come_from_the_spec(validate):
-    strict = edge_exray.ValidationSpec(max_layer_nrmse=1e-6)
+    strict = dataclasses.replace(SPEC, max_layer_nrmse=1e-6)
     assert failed(validate(spec=strict)) == ["quantization_drift"]
 
 

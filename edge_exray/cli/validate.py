@@ -35,7 +35,7 @@ def validate(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Python file or module: reference_inputs_fn, edge_inputs_fn, label_fn.",
+            help="Python file or module: reference_inputs_fn, edge_inputs_fn, label_fn, checks.",
             show_default="features by name",
         ),
     ] = None,
@@ -66,6 +66,12 @@ def validate(
     kernel_frames: Annotated[
         int, typer.Option(min=0, help="Frames whose ops also run on built-in and reference kernels; 0: none.")
     ] = 0,
+    baseline: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            metavar="FILE", help="report.json of the last blessed model; a worse one fails.", show_default=False
+        ),
+    ] = None,
     time_kernels: Annotated[
         bool, typer.Option("--profile", help="Also time every op on this machine, for the report.")
     ] = False,
@@ -100,6 +106,7 @@ def validate(
             kernel_frames=kernel_frames,
             float_edge=float_edge,
             kernels=kernels,
+            baseline=baseline,
             progress=track,
         )
     _print(report)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge_exray import errors
+from edge_exray.diagnosis.check import Check
 from edge_exray.frames import examples
 from edge_exray.models.tensors import TensorSpec
 
@@ -52,6 +53,7 @@ class UserFunctions:
         label_fn: Returns the index of the true class, or None. Default: the feature `label`, where it is one value.
         frame_id_fn: Returns a stable id: text, bytes or an integer. Default: a hash of the example.
         source: Where the functions came from, for messages.
+        checks: The module's checks in the order in which they were written, see `edge_exray.check`.
     """
 
     reference_inputs_fn: Callable[[examples.Example], Inputs] | None = None
@@ -60,6 +62,7 @@ class UserFunctions:
     label_fn: Callable[[examples.Example], Any] | None = None
     frame_id_fn: Callable[[examples.Example], str] | None = None
     source: str = "the default functions"
+    checks: tuple[Check, ...] = ()
 
     def frame(
         self,
@@ -166,22 +169,27 @@ class UserFunctions:
 
 
 def load_functions(source: str | None) -> UserFunctions:
-    """Loads the functions of a user's module.
+    """Loads the functions and the checks of a user's module.
 
     Args:
         source: Path of a `.py` file, name of an importable module, or None for the defaults.
 
     Raises:
-        ModuleError: The module is missing, does not import, or has none of the functions.
+        ModuleError: The module is missing, does not import, or has neither one of the functions nor a check.
     """
     if not source:
         return UserFunctions()
     module = _load_file(pathlib.Path(source)) if source.endswith(".py") else _load_module(source)
     names = [f.name for f in dataclasses.fields(UserFunctions) if f.name.endswith("_fn")]
     found = {name: getattr(module, name) for name in names if hasattr(module, name)}
-    if not found:
-        raise errors.ModuleError(f"{source} defines none of the functions {', '.join(names)}")
-    return UserFunctions(**found, source=source)
+    # One check may go by several names; by identity, because two that are alike are two.
+    checks = {id(value): value for value in vars(module).values() if isinstance(value, Check)}
+    if not found and not checks:
+        raise errors.ModuleError(
+            f"{source} defines none of the functions {', '.join(names)}, and no function in it is a check "
+            "(@edge_exray.check)"
+        )
+    return UserFunctions(**found, source=source, checks=tuple(checks.values()))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,12 +39,14 @@ class Prediction:
         cloud: Output name to array with batch axis: the cloud model on the reference inputs.
         edge: The same of the edge model on the edge inputs: what a user of the app sees.
         nrmse: Output name to normalised RMSE between the two, see `DriftStatistics.nrmse`.
+        rmse: Output name to RMSE between the two; infinite where a value of one side is not finite.
     """
 
     frame: Frame
     cloud: Inputs
     edge: Inputs
     nrmse: dict[str, float]
+    rmse: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,12 +179,13 @@ class Replayer:
             legs["quantization"] = (float_outputs, quantized_outputs)
         for leg, (reference, edge) in legs.items():
             _compare_outputs(statistics, slices, leg, reference, edge)
-        nrmse = {}
+        nrmse, rmse = {}, {}
         for name in self.edge.outputs:
             drift = DriftStatistics()
             drift.update(cloud_outputs[name], edge_outputs[name])
             nrmse[name] = drift.nrmse
-        return Prediction(dataclasses.replace(frame, reference={}, edge={}), cloud_outputs, edge_outputs, nrmse)
+            rmse[name] = drift.rmse if drift.finite == drift.values else math.inf
+        return Prediction(dataclasses.replace(frame, reference={}, edge={}), cloud_outputs, edge_outputs, nrmse, rmse)
 
     def _replay_layers(
         self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame, shipped: Inputs

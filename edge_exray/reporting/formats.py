@@ -97,18 +97,18 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
-def certainty(evidence: dict[str, Any]) -> str:
-    """Returns how sure the figures of a check are, as sentences: their `interval`, and how many frames it takes.
+def certainty(check: dict[str, Any]) -> str:
+    """Returns how sure a check is of its figure, as sentences: the interval, and how many frames it takes.
 
-    A bound is a share where the evidence is about one, as for a `..._rate`.
+    The bounds are shares where the check, or a figure of its evidence, is about one, as in a `..._rate`.
     """
-    sentences = []
+    evidence, sentences = check["evidence"], []
     bounds = evidence.get("interval")
     if bounds is not None:
-        shares = any(_SHARES & set(key.split("_")) for key in evidence)
-        low, high = (percent(b) if shares else number(b) for b in bounds)
+        parts = {part for key in (check["name"], *evidence) for part in key.split("_")}
+        low, high = (percent(b) if parts & _SHARES else number(b) for b in bounds)
         level = evidence.get("confidence")
-        sentences.append(f"{percent(level) + ' interval' if level else 'Interval'}: {low} to {high}.")
+        sentences.append(f"{low} to {high}" + (f", with a confidence of {percent(level)}." if level else "."))
     needed = evidence.get("needed_frames")
     if needed is not None:
         sentences.append(f"Frames needed to be sure: {number(needed)}.")

@@ -84,7 +84,7 @@ def render_html(report: Report) -> str:
 
 
 def _blamed(document: dict[str, Any]) -> set[int]:
-    suspect = (document.get("attribution") or {}).get("suspect")
+    suspect = (document["attribution"] or {}).get("suspect")
     return {suspect["layer"]} if suspect else set()
 
 

@@ -33,7 +33,7 @@ def render_markdown(report: Report) -> str:
         parts += ["### Suspects", _table(("Layer", "Edge tensor", "Leg", "Why"), suspects)]
     regressed = [
         (_prose(formats.words(f["name"])), *(_prose(formats.figure(f[side], f["name"])) for side in _SIDES))
-        for f in (document.get("baseline") or {"figures": []})["figures"]
+        for f in (document["baseline"] or {"figures": []})["figures"]
         if f["regressed"]
     ]
     if regressed:
@@ -42,7 +42,7 @@ def render_markdown(report: Report) -> str:
 
 
 def _causes(document: dict[str, Any]) -> Iterable[str]:
-    attribution = document.get("attribution")
+    attribution = document["attribution"]
     if attribution:
         yield f"**Where the error comes from.** {_prose(attribution['sentence'])}"
     for name, found in gist.differing_inputs(document).items():
@@ -57,7 +57,7 @@ def _causes(document: dict[str, Any]) -> Iterable[str]:
 def _checks(document: dict[str, Any]) -> Iterable[str]:
     rows: dict[bool, list[Sequence[str]]] = {False: [], True: []}
     for check in document["checks"]:
-        finding = " ".join(filter(None, (check["message"], formats.certainty(check["evidence"]))))
+        finding = " ".join(filter(None, (check["message"], formats.certainty(check))))
         row = _MARKS[check["verdict"]], _prose(formats.words(check["name"])), _prose(finding)
         rows[check["verdict"] == "passed"].append(row)
     head = "", "Check", "Finding"

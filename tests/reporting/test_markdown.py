@@ -32,7 +32,21 @@ def test_an_interval_stands_beside_the_finding():
     evidence = {"label_flip_rate": 0.125, "interval": [0.003, 0.527], "confidence": 0.95, "needed_frames": 1200}
     checks = [CheckResult("label_flip_rate", Verdict.INCONCLUSIVE, "8 frames are too few.", evidence)]
     text = markdown.render_markdown(factory.report(Verdict.INCONCLUSIVE, checks=checks))
-    assert "8 frames are too few. 95 % interval: 0.3 % to 52.7 %. Frames needed to be sure: 1,200. |" in text
+    assert (
+        "8 frames are too few. 0.3 % to 52.7 %, with a confidence of 95 %. Frames needed to be sure: 1,200. |" in text
+    )
+
+
+def test_attribution_and_regression_are_told():
+    figures = [
+        {"name": "label_flip_rate", "baseline": 0.01, "now": 0.25, "regressed": True},
+        {"name": "edge_accuracy", "baseline": 0.9, "now": 0.9, "regressed": False},
+    ]
+    baseline = {"report": "/blessed/report.json", "figures": figures}
+    text = markdown.render_markdown(factory.report(attribution=factory.attribution(), baseline=baseline))
+    assert "**Where the error comes from.** Quantization makes 75 % of the error, conversion 25 %." in text
+    assert "| Label flip rate | 1 % | 25 % |" in text
+    assert "Edge accuracy" not in text
 
 
 def test_names_stay_text():

@@ -229,7 +229,7 @@ def test_slices_instability_and_baseline_are_told():
     assert "On 25 % of 8 labelled frames (10 % to 50 % of all)" in text
     assert "jpeg 6062.5 % it aborted" in text
     assert "cat/1.pngcat (0)cat (0)dog (1)" in text
-    text = section(page.text, "Baseline Against", "Static findings")
+    text = section(page.text, "Baseline Against", "Worst frames")
     assert "/blessed/report.json" in text
     assert "Label flip rate1 %25 %worse" in text
     assert "None" not in page.text

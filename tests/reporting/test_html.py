@@ -1,4 +1,5 @@
 import html.parser
+import itertools
 import json
 import re
 import sys
@@ -291,6 +292,19 @@ def test_links_lead_somewhere():
     ids = page.ids()
     assert len(ids) == len(set(ids))
     assert {a["href"][1:] for tag, a in page.elements if tag == "a"} <= set(ids)
+
+
+def test_headings_and_landmarks_are_in_order():
+    fields = {"slices": [], "instability": factory.instability(), "attribution": factory.attribution()}
+    page = render(factory.report(kernels=factory.kernels(), **fields))
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    landmarks = [tag for tag, _ in page.elements if tag in ("header", "nav", "main", "footer")]
+    assert landmarks == ["header", "nav", "main", "footer"]
+    named = {a["aria-labelledby"] for _, a in page.elements if "aria-labelledby" in a}
+    assert named <= set(page.ids())
 
 
 def test_tables_have_scoped_headers():

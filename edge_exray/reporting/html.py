@@ -23,6 +23,7 @@ _FILTERS = (
     formats.class_name,
     formats.correlation,
     formats.figure,
+    formats.headline,
     formats.model_name,
     formats.number,
     formats.percent,

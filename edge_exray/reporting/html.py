@@ -17,6 +17,8 @@ _LEGS = ("preprocessing", "conversion", "quantization", "kernel")
 
 _SERIES = {"own": "nrmse", "inherited": "inherited_nrmse"}
 _LABELLED_LAYERS = 8
+# 32-bit integers are accumulators, which no value gets near the limits of.
+_NARROW = ("int8", "uint8", "int16")
 
 _FILTERS = (
     formats.certainty,
@@ -117,10 +119,9 @@ def _ranges(layer: dict[str, Any]) -> list[dict[str, Any]]:
         rows.append(("Edge", quantization["edge_range"], quantization.get("edge_rms")))
     elif conversion:
         rows.append(("Edge", conversion["edge_range"], conversion.get("edge_rms")))
-    held, dtype = layer["quantization"], np.dtype(layer["dtype"])
-    # 32-bit integers are accumulators, which no value gets near the limits of.
-    if held and held["scale"] and dtype.kind in "iu" and dtype.itemsize <= 2:
-        limits = Quantization(tuple(held["scale"]), tuple(held["zero_point"])).range(dtype)
+    held = layer["quantization"]
+    if held and held["scale"] and layer["dtype"] in _NARROW:
+        limits = Quantization(tuple(held["scale"]), tuple(held["zero_point"])).range(np.dtype(layer["dtype"]))
         rows.append(("Edge can hold", list(limits), None))
     known = [row for row in rows if None not in row[1]]
     low, high = (choose((bound for row in known for bound in row[1]), default=0.0) for choose in (min, max))

@@ -3,6 +3,8 @@
 The plots are drawn here, in SVG: without scripts the page shows all of them, and a link to a layer opens its details.
 """
 
+import functools
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -44,23 +46,8 @@ def render_html(report: Report) -> str:
     Raises:
         ExrayError: The packages of the `[report]` extra are missing.
     """
-    try:
-        import jinja2
-    except ModuleNotFoundError as e:
-        raise errors.ExrayError(
-            f"The HTML report needs the package {e.name}: run `pip install edge-exray[report]`."
-        ) from e
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, package_path=""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Jinja sorts keys by default; the order of legs means something.
-    environment.policies["json.dumps_kwargs"] = {}
-    environment.filters |= {f.__name__: f for f in _FILTERS}
+    if importlib.util.find_spec("jinja2") is None:
+        raise errors.ExrayError("The HTML report needs the package jinja2: run `pip install edge-exray[report]`.")
     document = report.to_dict()
     findings = (report.lint or {"findings": []})["findings"]
     in_order = sorted(document["layers"], key=lambda layer: layer["index"])
@@ -68,7 +55,7 @@ def render_html(report: Report) -> str:
     legs = [leg for leg in _LEGS if any(leg in layer["legs"] for layer in layers)]
     worst = _worst_layers(layers, legs)
     differing = gist.differing_inputs(document)
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         report=document,
         decisive=gist.decisive_check(document),
         layers=layers,
@@ -84,6 +71,23 @@ def render_html(report: Report) -> str:
         labelled_layers=layers[:: max(1, -(-len(layers) // _LABELLED_LAYERS))],
         chart={"layers": [layer["index"] for layer in layers], "texts": [_text(layer) for layer in layers]},
     )
+
+
+@functools.cache
+def _template() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, package_path=""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Jinja sorts keys by default; the order of legs means something.
+    environment.policies["json.dumps_kwargs"] = {}
+    environment.filters |= {f.__name__: f for f in _FILTERS}
+    return environment.get_template("report.html.j2")
 
 
 def _blamed(document: dict[str, Any]) -> set[int]:

@@ -1,8 +1,8 @@
 import html.parser
+import importlib.util
 import itertools
 import json
 import re
-import sys
 
 import pytest
 import report_factory as factory
@@ -388,7 +388,8 @@ def test_four_hundred_layers_stay_below_three_megabytes():
 
 
 def test_missing_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "jinja2", None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jinja2" else find(name))
     with pytest.raises(errors.ExrayError, match=r"jinja2.*pip install edge-exray\[report\]"):
         report_html.render_html(factory.report())
 

@@ -20,7 +20,7 @@ INTERVALS = "scipy>=1.11"
 EXTRAS = {
     "convert": ["tensorflow>=2.16", FAST, INTERVALS],
     "quantizer": ["ai-edge-quantizer"],
-    "report": ["jinja2", "plotly"],
+    "report": ["jinja2"],
     "cli": ["typer", "rich"],
     "tfx": [
         "tensorflow>=2.16",

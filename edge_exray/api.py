@@ -81,7 +81,8 @@ def validate(
         edge: Path of the .tflite.
         examples: Examples as a path, see `edge_exray.frames.examples.read_examples`, or as mappings of feature name
             to array, one a frame.
-        out: Directory for `report.json`, `report.html`, `junit.xml` and `replay/`; None writes nothing.
+        out: Directory for `report.html`, `report.json`, `summary.md`, `junit.xml`, `model_explorer/` and `replay/`;
+            None writes nothing.
         spec: The limits; None for the defaults.
         module: The user's functions and checks, as a `.py` file, an importable module, or functions.
         signature: Signature of the SavedModel; None takes the only one with dense inputs, or `serving_default` of

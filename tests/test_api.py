@@ -13,8 +13,10 @@ import tampering
 
 import edge_exray
 from edge_exray import errors
+from edge_exray.contract import InputContract
 from edge_exray.diagnosis.report import Report, Verdict
 from edge_exray.frames.functions import UserFunctions
+from edge_exray.models.metadata import attach
 from edge_exray.replay import replayer
 
 
@@ -253,10 +255,47 @@ def test_an_unknown_limit_is_named():
 def test_the_report_is_written_and_read_back(validate, tmp_path):
     report = validate(out=tmp_path / "out")
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {"report.json", "report.html", "junit.xml", "replay"}
+    assert names == {"report.json", "report.html", "summary.md", "junit.xml", "model_explorer", "replay"}
     read = Report.load(tmp_path / "out" / "report.json")
     assert read.to_dict() == report.to_dict()
     assert json.loads(report.to_json())["verdict"] == "passed"
+
+
+def test_model_explorer_finds_every_layer_of_the_report(validate, edge_models, tmp_path):
+    validate(edge_models["none"], out=tmp_path)
+    # What ai-edge-model-explorer-adapter 0.2.1 makes of the file: id of a node and its label. The ids of constants,
+    # inputs and outputs come behind those of the ops.
+    nodes = {
+        "0": "conv_2d",
+        "1": "depthwise_conv_2d",
+        "2": "conv_2d",
+        "3": "mean",
+        "4": "fully_connected",
+        "5": "softmax",
+    }
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {str(layer["index"]): layer["op"].lower() for layer in report["layers"]} == nodes
+    data = json.loads((tmp_path / "model_explorer" / "conversion_nrmse.json").read_text())
+    assert data["results"].keys() == nodes.keys()
+
+
+def test_how_the_edge_model_was_made_and_its_classes_stand_in_the_report(validate, conversions, tmp_path):
+    edge = tmp_path / "edge.tflite"
+    contract = InputContract.from_dict({"task": "classification", "labels": list(models_zoo.CLASSES)})
+    edge.write_bytes(attach(pathlib.Path(conversions["int8"].path).read_bytes(), contract))
+    record = tmp_path / "conversion.json"
+    record.write_text(conversions["int8"].to_json())
+    report = validate(edge, out=tmp_path / "out")
+    assert "conversion" not in report.models["edge"]  # the record is of the file before it was given a contract
+    assert report.classes == list(models_zoo.CLASSES)
+    record.write_text(
+        json.dumps(json.loads(record.read_text()) | {"fingerprint": report.models["edge"]["fingerprint"]})
+    )
+    made = validate(edge, out=tmp_path / "out").models["edge"]["conversion"]
+    assert (made["quantization"], made["quantizer"], made["calibration_frames"]) == ("int8", "tensorflow", 40)
+    page = " ".join((tmp_path / "out" / "report.html").read_text().split())
+    assert "int8, by tensorflow" in page
+    assert re.search(r"label <b>(bright|dark) (red|blue) \(\d\)</b>", page)
 
 
 def test_regression_outputs_are_judged_by_their_drift(tmp_path):

@@ -60,7 +60,8 @@ class LayerValidator(base_beam_component.BaseBeamComponent):
 
     - `blessing`: Channel of type `ModelBlessing`. Its custom properties say why a model is not blessed: `blessed`,
       `current_model`, `current_model_id`, `verdict`, `failed_checks`, `reason`, `worst_layer`, `report`.
-    - `report`: Channel of type `edge_exray.LayerReport` with `report.html`, `report.json` and `junit.xml`.
+    - `report`: Channel of type `edge_exray.LayerReport` with `report.html`, `report.json`, `summary.md`,
+      `junit.xml` and `model_explorer/`.
     - `evaluation`: Channel of type `ModelEvaluation`: TFMA's metrics of the edge model (candidate) and the cloud
       model (baseline) over the same predictions.
 

@@ -26,7 +26,7 @@ def validate(
     ],
     out: Annotated[
         pathlib.Path,
-        typer.Option(metavar="DIR", help="Where report.html, report.json and junit.xml go.", show_default=False),
+        typer.Option(metavar="DIR", help="Where the report goes, for people and for machines.", show_default=False),
     ],
     spec: Annotated[
         pathlib.Path | None, typer.Option(metavar="FILE", help="JSON file with limits.", show_default=False)

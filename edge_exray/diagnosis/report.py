@@ -91,6 +91,7 @@ class Report:
     kernels: dict[str, Any] | None = None
     worst_frames: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     lint: dict[str, Any] | None = None
+    classes: list[str] | None = None
     attribution: dict[str, Any] | None = None
     baseline: dict[str, Any] | None = None
     slices: list[dict[str, Any]] = dataclasses.field(default_factory=list)

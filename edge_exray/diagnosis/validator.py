@@ -77,6 +77,7 @@ def diagnose(
         kernels=evidence.kernels,
         worst_frames=[_worst_frame(frame, evidence) for frame in replay.worst_frames()],
         lint=replay.summary["lint"],
+        classes=(replay.summary["input_contract"] or {}).get("labels"),
         attribution=None if attribution is None else dataclasses.asdict(attribution),
         baseline=next((r.evidence for r in results if r.name == "regression" and r.evidence.get("report")), None),
         slices=_slices(evidence),

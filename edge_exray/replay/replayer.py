@@ -22,6 +22,7 @@ from edge_exray.models.tflite import EdgeModel
 from edge_exray.replay.contracts import broken, contract_of
 from edge_exray.replay.environments import Environments
 from edge_exray.replay.kernel_leg import KernelLeg
+from edge_exray.replay.origin import origin
 from edge_exray.replay.own_error import OwnError, OwnErrorSummary
 from edge_exray.replay.sampling import Sampling
 from edge_exray.replay.statistics import ALL_FRAMES, Key, ReplayStatistics
@@ -288,7 +289,9 @@ def describe_models(paths: ModelPaths, replayer: Replayer) -> dict[str, Any]:
 
 
 def _describe_edge(model: EdgeModel) -> dict[str, Any]:
-    return {"path": model.path, "fingerprint": model.fingerprint, "bytes": model.bytes}
+    description = {"path": model.path, "fingerprint": model.fingerprint, "bytes": model.bytes}
+    made = origin(model)
+    return {**description, "conversion": made} if made else description
 
 
 def _representable(spec: TensorSpec) -> tuple[float, float] | None:

@@ -135,7 +135,7 @@ def test_a_healthy_model_is_blessed_as_pusher_and_resolver_read_it(replays, outp
     assert pusher.Executor().CheckBlessing({"model_blessing": [blessing]})
     assert properties(report_artifact) == {"verdict": "passed", "blessed": 1}
     made = {path.name for path in pathlib.Path(report_artifact.uri).iterdir()}
-    assert {"report.html", "report.json", "junit.xml"} <= made
+    assert {"report.html", "report.json", "summary.md", "junit.xml", "model_explorer"} <= made
     # Two computations that know nothing of each other.
     for side in ("cloud", "edge"):
         measured = evaluated(outputs, side)

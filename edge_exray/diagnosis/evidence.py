@@ -7,12 +7,14 @@ import numpy as np
 
 from edge_exray.diagnosis import swaps
 from edge_exray.diagnosis.preprocessing.diagnosis import Diagnosis, diagnose
+from edge_exray.diagnosis.preprocessing.hypothesis import Pair
 from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.drift.channels import ChannelStatistics
 from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.frames.examples import Example
 from edge_exray.models.alignment import Layer
 from edge_exray.replay import result
+from edge_exray.replay.input_samples import InputSample
 from edge_exray.replay.statistics import ALL_FRAMES
 
 # What a model is whose input contract declares no task.
@@ -118,15 +120,19 @@ def gather(replay: result.ReplayResult, spec: ValidationSpec) -> Evidence:
     is_classifier = declared.get("task", _CLASSIFICATION) == _CLASSIFICATION
     agreement = compare_answers(predictions, replay.summary["outputs"] if is_classifier else {})
     repeated_ids = len(predictions) - len({prediction[result.FRAME_ID][0] for prediction in predictions})
-    return Evidence(replay, spec, agreement, _diagnose_inputs(channels), repeated_ids)
+    return Evidence(replay, spec, agreement, _diagnose_inputs(channels, replay.input_samples()), repeated_ids)
 
 
-def _diagnose_inputs(channels: dict[str, ChannelStatistics]) -> dict[str, Diagnosis]:
+def _diagnose_inputs(channels: dict[str, ChannelStatistics], samples: list[InputSample]) -> dict[str, Diagnosis]:
     inputs = {name: diagnose(statistic) for name, statistic in channels.items()}
     unexplained = {name: channels[name] for name, d in inputs.items() if d.hypothesis and not d.code}
-    for name, other in swaps.find_swaps(unexplained).items():
+    swapped = swaps.find_swaps(unexplained)
+    for name, other in swapped.items():
         hypothesis = f"it holds what belongs to input {other}, the two are swapped"
         inputs[name] = dataclasses.replace(inputs[name], hypothesis=hypothesis, swapped_with=other)
+    for name in inputs.keys() - swapped.keys():
+        pairs = [Pair(s.reference[name][0], s.app[name][0], s.source) for s in samples if s.app[name].size]
+        inputs[name] = diagnose(channels[name], pairs)
     return inputs
 
 

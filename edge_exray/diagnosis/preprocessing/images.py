@@ -17,17 +17,16 @@ from edge_exray.diagnosis.preprocessing.channel_fit import FLOOR, ChannelFit, fi
 from edge_exray.diagnosis.preprocessing.colour import Operation
 from edge_exray.diagnosis.preprocessing.framing import Framing, Points, framings, same_place
 from edge_exray.diagnosis.preprocessing.geometry import Rearranged, rearrangements
-from edge_exray.diagnosis.preprocessing.hypothesis import Change, Hypothesis, Pair
+from edge_exray.diagnosis.preprocessing.hypothesis import EXPLAINED, Change, Hypothesis, Pair
 from edge_exray.diagnosis.preprocessing.resampling import RESAMPLERS, Resampler
 
 CHANNELS = (1, 3, 4)
 SMALLEST_SIDE = 8
 
-EXPLAINED = 2e-3
-"""A hypothesis explains a difference when it leaves less than this share of the variance..."""
-APPROXIMATE = 0.25
-"""... or less than this share of what channel order, scale and offset alone leave, and no more than `MOST_LEFT`."""
-MOST_LEFT = 0.1
+# A hypothesis explains a difference, too, when it leaves less than this share of what channel order, scale and offset
+# alone leave, and no more than the second of the variance.
+_APPROXIMATE = 0.25
+_MOST_LEFT = 0.1
 
 # Cost of a change: it must leave half of the residual that is there without it.
 _COST = np.log10(2.0)
@@ -374,21 +373,21 @@ class _Search:
     def _changes(self, state: _State, fit: ChannelFit) -> list[Change]:
         changes = self._spatial_changes(state.spatial)
         changes += [Change(o.kind, o.description, self._convention.around(o.expression)) for o in state.operations]
-        changes += value_ranges.channel_changes(fit.permutation)
-        changes += self._range_changes(fit)
+        changes += self._map_changes(fit)
         if state.rearranged:
             changes.append(state.rearranged.change)
         return changes
 
-    def _range_changes(self, fit: ChannelFit) -> list[Change]:
-        """Names the affine maps, which lead from pixels, as maps from the reference's values."""
+    def _map_changes(self, fit: ChannelFit) -> list[Change]:
+        """Names order and affine maps of the channels, which lead from pixels, as maps from the reference's values."""
         ordered_scale = self._convention.scale[fit.permutation]
         ordered_offset = self._convention.offset[fit.permutation]
         scale = fit.scale / ordered_scale
         offset = fit.offset - scale * ordered_offset
         low, high = float(self._reference.min()), float(self._reference.max())
         # An approximate explanation biases the slope by as much as it leaves.
-        return value_ranges.range_changes(scale, offset, (low, high), 3e-3 + 3 * fit.residual)
+        tolerance = 3e-3 + 3 * fit.residual
+        return value_ranges.map_changes(fit.permutation, scale, offset, (low, high), tolerance)
 
     def _spatial_changes(self, spatial: _Spatial | None) -> list[Change]:
         if spatial is None:
@@ -420,11 +419,12 @@ class _Search:
             at = len(kept) - (1 if rearranged else 0)
             changes = [*kept[:at], cut, *kept[at:]]
         residual = scored.fit.residual
-        sure = residual <= max(EXPLAINED, min(MOST_LEFT, APPROXIMATE * self._baseline))
+        sure = residual <= max(EXPLAINED, min(_MOST_LEFT, _APPROXIMATE * self._baseline))
         return Hypothesis(tuple(changes), residual, explains=sure)
 
     def _converts(self, fit: ChannelFit) -> bool:
-        return bool(self._range_changes(dataclasses.replace(fit, offset=fit.offset + self._half_step(fit))))
+        rounded = dataclasses.replace(fit, offset=fit.offset + self._half_step(fit))
+        return any(change.kind == "value_range" for change in self._map_changes(rounded))
 
     def _half_step(self, fit: ChannelFit) -> np.ndarray:
         return np.abs(fit.scale) / 2

@@ -156,6 +156,31 @@ def range_changes(
     return [Change("value_range", f"wrong {what}: {term}", code)]
 
 
+def map_changes(
+    permutation: Sequence[int],
+    scale: np.ndarray,
+    offset: np.ndarray,
+    reference_range: Sequence[float],
+    tolerance: float = _SAME,
+) -> list[Change]:
+    """Names a permutation of the channels with the affine map of each; the arguments are those of `range_changes`.
+
+    Where channels have maps of their own, an app that permutes before it normalises is wrong in the order only.
+    """
+    order = channel_changes(permutation)
+    rest = range_changes(scale, offset, reference_range, tolerance)
+    if not order or not rest:
+        return order + rest
+    for have in _known(len(scale)):
+        between = have.scale / have.scale[list(permutation)]
+        shift = have.offset - between * have.offset[list(permutation)]
+        span = reference_range[1] - reference_range[0]
+        same = np.abs(scale - between).max() < 3 * tolerance and np.abs(offset - shift).max() < 3 * tolerance * span
+        if np.ptp(have.scale) and _plausible(have, reference_range) and same:
+            return [dataclasses.replace(order[0], code=have.around(order[0].code))]
+    return order + rest
+
+
 def channel_changes(permutation: Sequence[int]) -> list[Change]:
     """Names an order of channels; nothing for the given one."""
     order = list(permutation)

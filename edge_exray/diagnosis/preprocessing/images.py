@@ -34,7 +34,11 @@ _BEAM = 3
 _MOST_CHANGES = 4
 _FRAMES = 6
 _SIDE = 48
+# JPEG works in blocks of 16: a corner of a few frames tells its quality.
 _JPEG_FRAMES = 3
+_JPEG_CORNER = 112
+# What leaves more is not recompression alone.
+_COMPRESSED = 0.2
 # A raw picture is the source of the reference when resizing it leaves less.
 _FROM_SOURCE = 3e-3
 # Pixels of raw pictures that are held in memory.
@@ -82,10 +86,11 @@ def _channels_first(hypothesis: Hypothesis) -> Hypothesis:
 
 @dataclasses.dataclass(frozen=True)
 class _Spatial:
-    """How the raw picture becomes the input."""
+    """How the raw picture becomes the input; `quality` is that of a JPEG recompression before all else."""
 
     framing: Framing
     resampler: Resampler
+    quality: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +130,9 @@ class _Search:
         self._pairs = pairs
         self._pixels = self._convention.to_pixels(reference)
         self._turned: dict[str, np.ndarray] = {}
-        self._rendered: dict[tuple[int, int, bool], np.ndarray] = {}
+        self._rendered: dict[tuple[_Spatial | None, bool], np.ndarray] = {}
         self._scored: dict[tuple, _Scored] = {}
+        self._compressed: dict[int, list[np.ndarray]] = {}
         self._expanded: set[tuple[int, str]] = set()
         self._baseline = fit_values(reference, edge).residual
 
@@ -226,11 +232,19 @@ class _Search:
             return (picture @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
         return np.repeat(picture[..., :1], channels, -1)
 
-    def _resample(self, spatial: _Spatial, points: Points | None = None) -> np.ndarray:
-        assert self._pictures is not None
+    def _resample(self, spatial: _Spatial, points: Points | None = None, few: int | None = None) -> np.ndarray:
         points = points or self._points
-        rendered = [spatial.framing.render(p, self._out, spatial.resampler, points) for p in self._pictures]
-        return np.stack(rendered)
+        pictures = self._recompressed(spatial.quality)[:few]
+        return np.stack([spatial.framing.render(p, self._out, spatial.resampler, points) for p in pictures])
+
+    def _recompressed(self, quality: int | None) -> list[np.ndarray]:
+        assert self._pictures is not None
+        if quality is None:
+            return self._pictures
+        if quality not in self._compressed:
+            compress = colour.jpeg(quality).apply
+            self._compressed[quality] = [compress(picture[None])[0] for picture in self._pictures]
+        return self._compressed[quality]
 
     # Candidates.
 
@@ -255,8 +269,9 @@ class _Search:
             yield from self._blind(scored)
         yield from self._pointwise(scored)
         if "gamma" not in kinds:
-            yield from self._exponents(state)
-        if "jpeg" not in kinds and self._pixels.shape[-1] in (1, 3) and scored.fit.residual < 0.2:
+            yield from self._exponents(scored)
+        compressible = self._pixels.shape[-1] in (1, 3) and scored.fit.residual < _COMPRESSED
+        if compressible and "jpeg" not in kinds and not (state.spatial and state.spatial.quality):
             yield from self._qualities(state)
 
     def _pointwise(self, scored: _Scored) -> Iterator[_State]:
@@ -271,10 +286,10 @@ class _Search:
     def _spatial_alternatives(self, now: _Spatial | None) -> Iterator[_Spatial]:
         assert self._spatial is not None
         current = now or self._spatial
-        yield from (_Spatial(current.framing, r) for r in RESAMPLERS if r != current.resampler)
+        yield from (dataclasses.replace(current, resampler=r) for r in RESAMPLERS if r != current.resampler)
         if current.framing is self._spatial.framing:
-            yield from (_Spatial(f, current.resampler) for f in self._framings if f is not current.framing)
-            yield from (_Spatial(f, current.resampler) for f in self._near)
+            others = [f for f in self._framings if f is not current.framing]
+            yield from (dataclasses.replace(current, framing=f) for f in [*others, *self._near])
 
     def _blind(self, scored: _Scored) -> Iterator[_State]:
         pixels, edge = self._values(scored.state, whole=True), self._target(scored.state, whole=True)
@@ -285,12 +300,15 @@ class _Search:
         for operation in found:
             yield dataclasses.replace(scored.state, operations=(*scored.state.operations, operation))
 
-    def _exponents(self, state: _State) -> Iterator[_State]:
+    def _exponents(self, scored: _Scored) -> Iterator[_State]:
         """Yields the gamma that fits best, where it is none of the named ones."""
+        state = scored.state
 
         def left(exponent: float) -> float:
             return self._score(_with_last(state, colour.power(exponent)), keep=False).fit.residual
 
+        if min(left(1.15), left(1 / 1.15)) > 0.9 * scored.fit.residual:
+            return
         grid = np.exp(np.linspace(np.log(0.3), np.log(3.4), 13))
         best = min(grid, key=left)
         for width in (0.12, 0.04, 0.013, 0.004):
@@ -299,30 +317,39 @@ class _Search:
             yield _with_last(state, colour.power(float(best)))
 
     def _qualities(self, state: _State) -> Iterator[_State]:
-        """Yields the qualities of JPEG that fit best, before and after everything else."""
+        """Yields the qualities of JPEG that fit best: of the input, before and after all else, and of the raw picture."""
         for first in dict.fromkeys((True, not state.operations)):
 
-            def place(quality: int, first: bool = first) -> _State:
+            def of_input(quality: int, first: bool = first) -> _State:
                 operation = colour.jpeg(quality)
                 ahead = (operation, *state.operations) if first else (*state.operations, operation)
                 return dataclasses.replace(state, operations=ahead)
 
-            def left(quality: int, place: Callable[[int], _State] = place) -> float:
-                return self._left_on_few(place(quality))
+            yield of_input(_best_quality(lambda q, make=of_input: self._left_on_few(make(q))))
+        if self._spatial is not None:
+            now = state.spatial or self._spatial
 
-            best = min(range(10, 100, 10), key=left)
-            around = sorted(
-                {q for q in range(best - 9, best + 10) if q % 5 == 0 and 5 <= q <= 95} | {best, 98}, key=left
-            )
-            best = around[0]
-            best = min((q for q in range(best - 4, best + 5) if 1 <= q <= 100), key=left)
-            yield place(best)
+            def of_picture(quality: int) -> _State:
+                return dataclasses.replace(state, spatial=dataclasses.replace(now, quality=quality))
+
+            yield of_picture(_best_quality(lambda q: self._left_of_pictures(of_picture(q))))
 
     # Judgement.
 
     def _left_on_few(self, state: _State) -> float:
-        few = slice(0, _JPEG_FRAMES)
-        return fit_values(self._values(state, few=True), self._target(state)[few]).residual
+        """Returns the residual in a corner of a few frames, which JPEG compresses as if it were the image."""
+        corner = np.s_[:_JPEG_FRAMES, :_JPEG_CORNER, :_JPEG_CORNER]
+        pixels = self._base(state.spatial, whole=True)[corner]
+        for operation in state.operations:
+            pixels = operation.apply(pixels)
+        return fit_values(pixels, self._target(state, whole=True)[corner]).residual
+
+    def _left_of_pictures(self, state: _State) -> float:
+        assert state.spatial is not None
+        pixels = self._resample(state.spatial, few=_JPEG_FRAMES)[..., self._picture_order]
+        for operation in state.operations:
+            pixels = operation.apply(pixels)
+        return fit_values(pixels, self._target(state)[:_JPEG_FRAMES]).residual
 
     def _score(self, state: _State, keep: bool = True) -> _Scored:
         key = (
@@ -346,18 +373,16 @@ class _Search:
             self._turned[name] = _undone(state.rearranged, self._edge[self._chosen])
         return self._turned[name] if whole else self._points.of(self._turned[name])
 
-    def _values(self, state: _State, whole: bool = False, few: bool = False) -> np.ndarray:
+    def _values(self, state: _State, whole: bool = False) -> np.ndarray:
         """Returns the pixels of a candidate, before permutation and affine maps."""
         whole_needed = whole or any(operation.whole for operation in state.operations)
         pixels = self._base(state.spatial, whole_needed)
-        if few:
-            pixels = pixels[:_JPEG_FRAMES]
         for operation in state.operations:
             pixels = operation.apply(pixels)
         return self._points.of(pixels) if whole_needed and not whole else pixels
 
     def _base(self, spatial: _Spatial | None, whole: bool) -> np.ndarray:
-        key = (id(spatial.framing) if spatial else 0, id(spatial.resampler) if spatial else 0, whole)
+        key = (spatial, whole)
         if key not in self._rendered:
             if spatial is None:
                 pixels = self._pixels[self._chosen]
@@ -395,9 +420,12 @@ class _Search:
         assert self._spatial is not None
         of, named = self._spatial, []
         call = spatial.resampler.code.replace("picture", spatial.framing.code)
-        code = self._convention.write(
-            f"{call}[..., {self._picture_order}]" if self._picture_order != sorted(self._picture_order) else call
-        )
+        if spatial.quality is not None:
+            call = call.replace("picture", f"tf.io.decode_jpeg(tf.io.encode_jpeg(picture, quality={spatial.quality}))")
+            named.append(Change("jpeg", f"JPEG recompression of the picture, quality {spatial.quality}", "x"))
+        if self._picture_order != sorted(self._picture_order):
+            call += f"[..., {self._picture_order}]"
+        code = self._convention.write(call)
         if spatial.framing is not of.framing:
             words = f"{spatial.framing.description} instead of {of.framing.description}"
             if spatial.framing in self._near:
@@ -443,6 +471,14 @@ class _Search:
             if cut:
                 return cut
         return None
+
+
+def _best_quality(left: Callable[[int], float]) -> int:
+    """Returns the quality that leaves least; most apps write a multiple of 5."""
+    coarse = min((30, 50, 65, 75, 85, 93), key=left)
+    fives = {q for q in range(coarse - 20, coarse + 15) if q % 5 == 0 and 10 <= q <= 95} | {coarse}
+    best = min(sorted(fives), key=left)
+    return min((q for q in range(best - 3, best + 4) if 1 <= q <= 98), key=left)
 
 
 def _with(state: _State, operation: Operation) -> Iterator[_State]:

@@ -19,6 +19,9 @@ from edge_exray.drift.channels import ChannelStatistics
 # What moments leave below this is the rounding of float32: nothing is hidden in it, and no search is needed.
 _FULLY = 1e-7
 
+# Half a step of 8 bits.
+_HARMLESS = 0.5 / 255
+
 _TINY = "tiny differences, as from rounding"
 
 
@@ -88,8 +91,10 @@ def diagnose(statistics: ChannelStatistics, pairs: Sequence[Pair] = ()) -> Diagn
         return Diagnosis(False, nrmse, words, None, fit.residual, None, None, None, *ranges)
     simple = _of_moments(fit, ranges[0])
     found = search(pairs) if fit.residual > _FULLY else []
-    # The moments of all frames count where the search in some of them has nothing better to say.
-    hypotheses = found or ([simple] if simple.changes and (simple.explains or not pairs) else [])
+    # The moments of all frames count where the search in some of them has nothing better to say, but two grids of 8
+    # bits, one a little finer, are no other scale.
+    harmless = pairs and not found and nrmse < _HARMLESS and fit.residual > _FULLY
+    hypotheses = found or ([simple] if simple.changes and simple.explains and not harmless else [])
     affine = (fit.permutation, fit.scale.tolist(), fit.offset.tolist()) if simple.explains else (None, None, None)
     best = hypotheses[0] if hypotheses else None
     if best is None and simple.explains:

@@ -34,9 +34,11 @@ _BEAM = 3
 _MOST_CHANGES = 4
 _FRAMES = 6
 _SIDE = 48
-# JPEG works in blocks of 16: a corner of a few frames tells its quality.
-_JPEG_FRAMES = 3
-_JPEG_CORNER = 112
+# JPEG works in blocks of 16: a part of a frame tells its quality.
+_JPEG_FRAMES = 1
+# Values of a raw picture beyond which only the usual qualities are tried.
+_MANY_PIXELS = 1.5e6
+_JPEG_SIDE = 112
 # What leaves more is not recompression alone.
 _COMPRESSED = 0.2
 # A raw picture is the source of the reference when resizing it leaves less.
@@ -45,6 +47,11 @@ _FROM_SOURCE = 3e-3
 _MOST_SOURCE_PIXELS = 8e6
 # A residual of this size is rounding: nothing is left to explain.
 _ROUNDING = 3e-5
+# Means over blocks of so many pixels leave less than this share of what the pixels leave: fine detail differs only.
+_DETAIL = 8
+_DETAIL_LEFT = 0.15
+# Two grids of 8 bits, one a little finer, look like another scale of so much.
+_STEPS = 8e-3
 _RANKED = 3
 
 
@@ -132,7 +139,6 @@ class _Search:
         self._turned: dict[str, np.ndarray] = {}
         self._rendered: dict[tuple[_Spatial | None, bool], np.ndarray] = {}
         self._scored: dict[tuple, _Scored] = {}
-        self._compressed: dict[int, list[np.ndarray]] = {}
         self._expanded: set[tuple[int, str]] = set()
         self._baseline = fit_values(reference, edge).residual
 
@@ -179,7 +185,26 @@ class _Search:
                 hypotheses.append(hypothesis)
             if len(hypotheses) == _RANKED:
                 break
+        if not hypotheses or not hypotheses[0].explains:
+            detail = self._detail_only(min(self._scored.values(), key=lambda s: s.score))
+            hypotheses = [detail, *hypotheses][:_RANKED] if detail else hypotheses
         return hypotheses
+
+    def _detail_only(self, scored: _Scored) -> Hypothesis | None:
+        """Returns another resize kernel where both sides agree but for fine detail, though no known kernel fits."""
+        if scored.fit.residual > _MOST_LEFT:
+            return None
+        coarse = [
+            _pooled(side, _DETAIL)
+            for side in (self._values(scored.state, whole=True), self._target(scored.state, whole=True))
+        ]
+        if fit_values(*coarse).residual > _DETAIL_LEFT * scored.fit.residual:
+            return None
+        changes = self._changes(scored.state, scored.fit)
+        if all(change.kind != "resize" for change in changes):
+            words = "another resize kernel (both sides differ in fine detail only)"
+            changes.insert(0, Change("resize", words, "x"))
+        return Hypothesis(tuple(changes), scored.fit.residual)
 
     # What the reference does with the raw picture.
 
@@ -233,18 +258,11 @@ class _Search:
         return np.repeat(picture[..., :1], channels, -1)
 
     def _resample(self, spatial: _Spatial, points: Points | None = None, few: int | None = None) -> np.ndarray:
-        points = points or self._points
-        pictures = self._recompressed(spatial.quality)[:few]
-        return np.stack([spatial.framing.render(p, self._out, spatial.resampler, points) for p in pictures])
-
-    def _recompressed(self, quality: int | None) -> list[np.ndarray]:
         assert self._pictures is not None
-        if quality is None:
-            return self._pictures
-        if quality not in self._compressed:
-            compress = colour.jpeg(quality).apply
-            self._compressed[quality] = [compress(picture[None])[0] for picture in self._pictures]
-        return self._compressed[quality]
+        points, pictures = points or self._points, self._pictures[:few]
+        if spatial.quality is not None:
+            pictures = [colour.jpeg(spatial.quality).apply(picture[None])[0] for picture in pictures]
+        return np.stack([spatial.framing.render(p, self._out, spatial.resampler, points) for p in pictures])
 
     # Candidates.
 
@@ -325,24 +343,28 @@ class _Search:
                 ahead = (operation, *state.operations) if first else (*state.operations, operation)
                 return dataclasses.replace(state, operations=ahead)
 
-            yield of_input(_best_quality(lambda q, make=of_input: self._left_on_few(make(q))))
+            yield of_input(_best_quality(lambda q, make=of_input: self._left_on_few(make(q)), _JPEG_SIDE**2))
         if self._spatial is not None:
             now = state.spatial or self._spatial
+            assert self._pictures is not None
+            size = self._pictures[0].size
 
             def of_picture(quality: int) -> _State:
                 return dataclasses.replace(state, spatial=dataclasses.replace(now, quality=quality))
 
-            yield of_picture(_best_quality(lambda q: self._left_of_pictures(of_picture(q))))
+            yield of_picture(_best_quality(lambda q: self._left_of_pictures(of_picture(q)), size))
 
     # Judgement.
 
     def _left_on_few(self, state: _State) -> float:
-        """Returns the residual in a corner of a few frames, which JPEG compresses as if it were the image."""
-        corner = np.s_[:_JPEG_FRAMES, :_JPEG_CORNER, :_JPEG_CORNER]
-        pixels = self._base(state.spatial, whole=True)[corner]
+        """Returns the residual in the middle of a frame, which JPEG compresses as if it were the image."""
+        # The middle: bars have no blocks. It starts where a block does.
+        y, x = (max(0, size - _JPEG_SIDE) // 32 * 16 for size in self._out)
+        middle = np.s_[:_JPEG_FRAMES, y : y + _JPEG_SIDE, x : x + _JPEG_SIDE]
+        pixels = self._base(state.spatial, whole=True)[middle]
         for operation in state.operations:
             pixels = operation.apply(pixels)
-        return fit_values(pixels, self._target(state, whole=True)[corner]).residual
+        return fit_values(pixels, self._target(state, whole=True)[middle]).residual
 
     def _left_of_pictures(self, state: _State) -> float:
         assert state.spatial is not None
@@ -403,7 +425,7 @@ class _Search:
             changes.append(state.rearranged.change)
         return changes
 
-    def _map_changes(self, fit: ChannelFit) -> list[Change]:
+    def _map_changes(self, fit: ChannelFit, tolerance: float = 3e-3) -> list[Change]:
         """Names order and affine maps of the channels, which lead from pixels, as maps from the reference's values."""
         ordered_scale = self._convention.scale[fit.permutation]
         ordered_offset = self._convention.offset[fit.permutation]
@@ -411,7 +433,7 @@ class _Search:
         offset = fit.offset - scale * ordered_offset
         low, high = float(self._reference.min()), float(self._reference.max())
         # An approximate explanation biases the slope by as much as it leaves.
-        tolerance = 3e-3 + 3 * fit.residual
+        tolerance += 3 * fit.residual
         return value_ranges.map_changes(fit.permutation, scale, offset, (low, high), tolerance)
 
     def _spatial_changes(self, spatial: _Spatial | None) -> list[Change]:
@@ -452,7 +474,7 @@ class _Search:
 
     def _converts(self, fit: ChannelFit) -> bool:
         rounded = dataclasses.replace(fit, offset=fit.offset + self._half_step(fit))
-        return any(change.kind == "value_range" for change in self._map_changes(rounded))
+        return any(change.kind == "value_range" for change in self._map_changes(rounded, _STEPS))
 
     def _half_step(self, fit: ChannelFit) -> np.ndarray:
         return np.abs(fit.scale) / 2
@@ -473,12 +495,9 @@ class _Search:
         return None
 
 
-def _best_quality(left: Callable[[int], float]) -> int:
-    """Returns the quality that leaves least; most apps write a multiple of 5."""
-    coarse = min((30, 50, 65, 75, 85, 93), key=left)
-    fives = {q for q in range(coarse - 20, coarse + 15) if q % 5 == 0 and 10 <= q <= 95} | {coarse}
-    best = min(sorted(fives), key=left)
-    return min((q for q in range(best - 3, best + 4) if 1 <= q <= 98), key=left)
+def _best_quality(left: Callable[[int], float], pixels: int) -> int:
+    """Returns the quality that leaves least: only the right one leaves little, and its neighbours tell nothing."""
+    return min(range(5, 99) if pixels < _MANY_PIXELS else range(10, 100, 5), key=left)
 
 
 def _with(state: _State, operation: Operation) -> Iterator[_State]:
@@ -512,9 +531,9 @@ def _spread(size: int) -> np.ndarray:
     return np.unique(np.clip(np.round(even + jitter), 0, size - 1).astype(int))
 
 
-def _pooled(images: np.ndarray) -> np.ndarray:
-    """Averages blocks to 16 by 16 or so."""
+def _pooled(images: np.ndarray, block: int | None = None) -> np.ndarray:
+    """Averages blocks of so many pixels; without, so many that 16 by 16 or so are left."""
     _, height, width, channels = images.shape
-    y, x = max(1, height // 16), max(1, width // 16)
+    y, x = (block or max(1, size // 16) for size in (height, width))
     cut = images[:, : height // y * y, : width // x * x]
     return cut.reshape(len(images), height // y, y, width // x, x, channels).mean((2, 4))

@@ -4,8 +4,9 @@ import numpy as np
 
 from edge_exray.diagnosis.preprocessing.hypothesis import Change
 
-# Of a step: a quarter is what two roundings differ by at most in the mean of many values; truncation makes a half.
-_SAME_MEAN = 0.15
+# Of a step: two grids of a slightly different step differ by up to a quarter in the mean of bright or dark images;
+# truncation makes a half.
+_SAME_MEAN = 0.3
 # Two roundings in a row, each evenly spread over a step, differ by 0.41 steps.
 _SAME_RMS = 0.5
 _MOST_LEVELS = 260

@@ -156,10 +156,13 @@ class _Search:
             self._scored.clear()
             self._expanded.clear()
             beam = self._best(self._score(scored.state) for scored in [*beam, self._score(_State())])
+            idle = 0
             for _ in range(_MOST_CHANGES):
                 before = beam[0].score
                 beam = self._widen(beam, self._extensions)
-                if beam[0].fit.residual < _ROUNDING or beam[0].score > before - 1e-6:
+                idle = 0 if beam[0].score < before else idle + 1
+                # Once more without gain: two changes may show together only.
+                if beam[0].fit.residual < _ROUNDING or idle == 2:
                     break
         return self._ranked()
 

@@ -149,6 +149,8 @@ def range_changes(
         return [Change("value_range", words, code)]
     a, b = float(scale[0]), float(offset[0])
     scaled, shifted = abs(a - 1) > tolerance, abs(b) > tolerance * span
+    if not scaled and not shifted:
+        return []
     what = " and ".join(kind for kind, on in (("scale", scaled), ("offset", shifted)) if on)
     term = f"{a:.5g} * x" if scaled else "x"
     if shifted:

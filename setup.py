@@ -48,6 +48,8 @@ EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement
 # ruff and mypy exactly, because what one version finds clean the next does not.
 # tf-keras makes the LSTMs that the converter fuses.
 EXTRAS["dev"] = ["hypothesis", "mypy==2.4.1", "pytest", "ruff==0.17.3", "tf-keras", "uv"]
+# The fault suite plays the recordings that its wheel carries: music and effects, 8 bits at 11 kHz.
+EXTRAS["dev"] += ["pygame"]
 # From 3.8 on xdist can leave the order of the files as it is.
 EXTRAS["dev"] += ["pytest-xdist>=3.8"]
 

@@ -13,6 +13,7 @@ import numpy as np
 from edge_exray.diagnosis.preprocessing import value_ranges
 from edge_exray.diagnosis.preprocessing.channel_fit import ChannelFit, fit_moments
 from edge_exray.diagnosis.preprocessing.hypothesis import EXPLAINED, Hypothesis, Pair
+from edge_exray.diagnosis.preprocessing.images import is_image
 from edge_exray.diagnosis.preprocessing.search import search
 from edge_exray.drift.channels import ChannelStatistics
 
@@ -90,10 +91,11 @@ def diagnose(statistics: ChannelStatistics, pairs: Sequence[Pair] = ()) -> Diagn
         words = f"the edge input is always {ranges[1][0]:g}"
         return Diagnosis(False, nrmse, words, None, fit.residual, None, None, None, *ranges)
     simple = _of_moments(fit, ranges[0])
-    found = search(pairs) if fit.residual > _FULLY else []
-    # The moments of all frames count where the search in some of them has nothing better to say, but two grids of 8
-    # bits, one a little finer, are no other scale.
-    harmless = pairs and not found and nrmse < _HARMLESS and fit.residual > _FULLY
+    image = bool(pairs) and is_image(pairs[0].reference)
+    found = search(pairs) if not image or fit.residual > _FULLY else []
+    # The moments of all frames count where the search in some of them has nothing better to say; but two grids of 8
+    # bits, one a little finer, are no other scale of an image.
+    harmless = image and not found and nrmse < _HARMLESS and fit.residual > _FULLY
     hypotheses = found or ([simple] if simple.changes and simple.explains and not harmless else [])
     affine = (fit.permutation, fit.scale.tolist(), fit.offset.tolist()) if simple.explains else (None, None, None)
     best = hypotheses[0] if hypotheses else None

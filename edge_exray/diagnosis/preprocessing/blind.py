@@ -84,7 +84,7 @@ def zoomed(pixels: Pixels, edge: np.ndarray, fit: ChannelFit) -> list[Operation]
     """Finds scales about the centre, of each axis, that make the app's image of the reference's: another crop."""
     reference = pixels[..., fit.permutation].mean(-1)
     target = edge.mean(-1)
-    n, height, width = reference.shape
+    _, height, width = reference.shape
     scales = np.exp(np.linspace(-np.log(2), np.log(2), 31))
     best, best_left = (1.0, 1.0), np.inf
     step = max(1, min(height, width) // 32)

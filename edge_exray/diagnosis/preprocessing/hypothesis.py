@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-
 EXPLAINED = 2e-3
 """Share of the variance: a hypothesis that leaves less explains a difference. Rounding to 8 bits leaves 1e-5, another
 resize kernel 1e-3 to 1e-2."""

@@ -56,7 +56,7 @@ _RANKED = 3
 
 
 def is_image(value: np.ndarray) -> bool:
-    """Returns whether an array without batch axis is [height, width, C] or [C, height, width] with 1, 3 or 4 channels."""
+    """Returns whether an array without batch axis is [height, width, C] or [C, height, width], C being 1, 3 or 4."""
     if value.ndim != 3:
         return False
     sides = value.shape[:2] if value.shape[-1] in CHANNELS else value.shape[1:]
@@ -338,7 +338,7 @@ class _Search:
             yield _with_last(state, colour.power(float(best)))
 
     def _qualities(self, state: _State) -> Iterator[_State]:
-        """Yields the qualities of JPEG that fit best: of the input, before and after all else, and of the raw picture."""
+        """Yields the JPEG qualities that fit best: of the input, before and after all else, and of the raw picture."""
         for first in dict.fromkeys((True, not state.operations)):
 
             def of_input(quality: int, first: bool = first) -> _State:

@@ -13,8 +13,8 @@ def find(source: Mapping[str, np.ndarray], input_shape: tuple[int, ...]) -> np.n
     """Returns the picture of an example as [height, width, 1 or 3] float32 pixels in 0..255, or None.
 
     Args:
-        source: Feature name to array: a JPEG, PNG, GIF or BMP file, or the pixels themselves, flat or not; sides of flat
-            ones come from features whose names tell height and width, else from the input.
+        source: Feature name to array: a JPEG, PNG, GIF or BMP file, or the pixels themselves, flat or not; the sides
+            of flat ones come from features whose names tell height and width, else from the input.
         input_shape: Height, width and channels of the input.
     """
     for value in source.values():

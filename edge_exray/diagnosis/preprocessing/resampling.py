@@ -148,7 +148,7 @@ def weights(
 
 def resample(picture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Resizes [h, w, C] with the weights [H, h] of the rows and [W, w] of the columns; returns [H, W, C] float32."""
-    h, w, c = picture.shape
+    _, w, c = picture.shape
     # Few output pixels or a small kernel read few rows: zero weights cost time.
     used = np.flatnonzero(rows.any(0))
     lines = rows[:, used] @ np.ascontiguousarray(picture[used], np.float32).reshape(len(used), w * c)

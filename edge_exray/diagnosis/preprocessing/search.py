@@ -16,8 +16,8 @@ _SHORTEST_TEXT = 4
 def search(pairs: Sequence[Pair]) -> list[Hypothesis]:
     """Returns what the app may do differently, best first.
 
-    The kind of input follows from shape, dtype and values; where that leaves two, both are tried. Pairs of another shape
-    than the first tell nothing and are left out, as do, but for tables, those with NaN or infinite values.
+    The kind of input follows from shape, dtype and values; where that leaves two, both are tried. Pairs of another
+    shape than the first are left out, and but for tables those with NaN or infinite values.
 
     Args:
         pairs: One input of some frames.
@@ -47,7 +47,7 @@ def search(pairs: Sequence[Pair]) -> list[Hypothesis]:
 
 
 def _whole(pairs: Sequence[Pair]) -> bool:
-    """Returns whether all reference values are whole numbers, as ids are; pixels and samples of that kind have signs."""
+    """Returns whether all reference values are whole numbers as ids are; samples of whole numbers have signs."""
     return all(
         pair.reference.dtype.kind in "iu"
         or (np.array_equal(pair.reference, np.rint(pair.reference)) and pair.reference.min() >= 0)

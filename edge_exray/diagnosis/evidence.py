@@ -9,11 +9,13 @@ from edge_exray.diagnosis.answers import Agreement, Answers, read_answers
 from edge_exray.diagnosis.baseline import Baseline
 from edge_exray.diagnosis.instability import Instability, instability
 from edge_exray.diagnosis.preprocessing.diagnosis import Diagnosis, diagnose
+from edge_exray.diagnosis.preprocessing.hypothesis import Pair
 from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.drift.channels import ChannelStatistics
 from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.models.alignment import Layer
 from edge_exray.replay import result
+from edge_exray.replay.input_samples import InputSample
 from edge_exray.replay.statistics import ALL_FRAMES
 
 # What a model is whose input contract declares no task.
@@ -130,13 +132,19 @@ def gather(
     outputs = replay.summary["outputs"] if is_classifier else {}
     answers = read_answers(replay.predictions(), outputs, replay.slices)
     repeated_ids = len(answers.frames) - len({frame.id for frame in answers.frames})
-    return Evidence(replay, spec, answers, _diagnose_inputs(channels), repeated_ids, kernels, baseline)
+    return Evidence(
+        replay, spec, answers, _diagnose_inputs(channels, replay.input_samples()), repeated_ids, kernels, baseline
+    )
 
 
-def _diagnose_inputs(channels: dict[str, ChannelStatistics]) -> dict[str, Diagnosis]:
+def _diagnose_inputs(channels: dict[str, ChannelStatistics], samples: list[InputSample]) -> dict[str, Diagnosis]:
     inputs = {name: diagnose(statistic) for name, statistic in channels.items()}
     unexplained = {name: channels[name] for name, d in inputs.items() if d.hypothesis and not d.code}
-    for name, other in swaps.find_swaps(unexplained).items():
+    swapped = swaps.find_swaps(unexplained)
+    for name, other in swapped.items():
         hypothesis = f"it holds what belongs to input {other}, the two are swapped"
         inputs[name] = dataclasses.replace(inputs[name], hypothesis=hypothesis, swapped_with=other)
+    for name in inputs.keys() - swapped.keys():
+        pairs = [Pair(s.reference[name][0], s.app[name][0], s.source) for s in samples if s.app[name].size]
+        inputs[name] = diagnose(channels[name], pairs)
     return inputs

@@ -13,9 +13,12 @@ from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Report, Verdict
 from edge_exray.diagnosis.run import run
 from edge_exray.models.alignment import Layer
+from edge_exray.replay.input_samples import InputSample
 from edge_exray.replay.worst_frames import WorstFrame
 
 _TOP = 3
+# Frames whose inputs are shown side by side.
+_PICTURES = 4
 
 
 def diagnose(
@@ -72,7 +75,7 @@ def diagnose(
         alignment=replay.alignment.summary(),
         layers=[_layer(layer, evidence, own.get(layer.index)) for layer in evidence.layers],
         legs={leg: _leg(leg, note, evidence) for leg, note in replay.summary["legs"].items()},
-        preprocessing={name: diagnosis.to_dict() for name, diagnosis in evidence.inputs.items()},
+        preprocessing=_preprocessing(evidence),
         environment=replay.summary["environment"],
         kernels=evidence.kernels,
         worst_frames=[_worst_frame(frame, evidence) for frame in replay.worst_frames()],
@@ -113,6 +116,34 @@ def _slices(evidence: Evidence) -> list[dict[str, Any]]:
     ]
 
 
+def _preprocessing(evidence: Evidence) -> dict[str, Any]:
+    """Returns what the app does to each input, with pictures of the first frames where it differs."""
+    differing = [name for name, diagnosis in evidence.inputs.items() if not diagnosis.identical]
+    samples = evidence.replay.input_samples()[:_PICTURES] if differing else []
+    return {
+        name: diagnosis.to_dict()
+        | {"pictures": [_pictures(sample, name, evidence) for sample in samples if _shown(sample, name, differing)]}
+        for name, diagnosis in evidence.inputs.items()
+    }
+
+
+def _shown(sample: InputSample, name: str, differing: Sequence[str]) -> bool:
+    return name in differing and pictures.is_image(sample.reference[name]) and pictures.is_image(sample.app[name])
+
+
+def _pictures(sample: InputSample, name: str, evidence: Evidence) -> dict[str, Any]:
+    channels = evidence.channels(name)
+    sides = ((sample.reference[name], channels.reference_range), (sample.app[name], channels.edge_range))
+    shown = [pictures.picture(value, *_ends(value, span)) for value, span in sides]
+    return {"id": sample.id, "reference": shown[0], "edge": shown[1], "explained": None}
+
+
+def _ends(value: np.ndarray, span: np.ndarray) -> tuple[float, float]:
+    """Returns the values that are black and white: each side by its own range, or another scale is all one sees."""
+    low, high = span
+    return (float(value.min()), float(value.max())) if low > high else (float(low), float(high))
+
+
 def _worst_frame(frame: WorstFrame, evidence: Evidence) -> dict[str, Any]:
     shown = [name for name, value in frame.reference.items() if pictures.is_image(value)]
     return {
@@ -135,10 +166,8 @@ def _worst_frame(frame: WorstFrame, evidence: Evidence) -> dict[str, Any]:
 
 def _scale(frame: WorstFrame, name: str, evidence: Evidence) -> tuple[float, float]:
     """Returns the values that are black and white in the pictures of an input."""
-    low, high = evidence.channels(name).reference_range
-    if low > high:  # no frame counted, as where the app feeds another size
-        return float(frame.reference[name].min()), float(frame.reference[name].max())
-    return float(low), float(high)
+    # No frame counts where the app feeds another size.
+    return _ends(frame.reference[name], evidence.channels(name).reference_range)
 
 
 def _top(values: np.ndarray) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ import numpy as np
 from edge_exray.contract import InputContract, InputFormat
 from edge_exray.diagnosis.checks.finding import Finding, finding
 from edge_exray.diagnosis.evidence import Evidence
-from edge_exray.diagnosis.preprocessing.diagnosis import CONVENTIONS, Diagnosis
+from edge_exray.diagnosis.preprocessing.diagnosis import Diagnosis
+from edge_exray.diagnosis.preprocessing.value_ranges import CONVENTIONS
 from edge_exray.replay.contracts import ContractStatistics
 
 # Of the declared range: reference values that use less of it, and all of another convention's, are of the other.

@@ -29,7 +29,12 @@ def preprocessing(evidence: Evidence) -> Finding:
         for name, d in evidence.inputs.items()
     }
     if not bad:
-        return finding("preprocessing", True, "The edge inputs equal the reference inputs.", figures)
+        message = "The edge inputs equal the reference inputs."
+        named = {name: d.hypothesis for name, d in evidence.inputs.items() if d.code and d.hypotheses}
+        if named:
+            message = f"The edge inputs are near the reference inputs, within an nRMSE of {limit:g}, but not equal: "
+            message += "; ".join(f"{name}: {hypothesis}" for name, hypothesis in named.items()) + "."
+        return finding("preprocessing", True, message, figures)
     (name, worst), *others = sorted(bad.items(), key=lambda item: (item[1].nrmse == item[1].nrmse, -item[1].nrmse))
     if worst.swapped_with:
         message = f"The app swaps the inputs {name} and {worst.swapped_with}: it feeds each what belongs to the other."

@@ -1,29 +1,29 @@
 """Names what an app does to a model input that training did not.
 
-At this level a difference is explained by a permutation of the channels and an affine map of each channel,
-fitted by least squares to the second moments of both sides (`edge_exray.drift.channels`).
+Second moments over all frames (`edge_exray.drift.channels`) explain a permutation of the channels and an affine map of
+each; what they leave is searched in the inputs that were kept of some frames (`search`).
 """
 
 import dataclasses
-import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from edge_exray.diagnosis.preprocessing import value_ranges
+from edge_exray.diagnosis.preprocessing.channel_fit import ChannelFit, fit_moments
+from edge_exray.diagnosis.preprocessing.hypothesis import EXPLAINED, Hypothesis, Pair
+from edge_exray.diagnosis.preprocessing.images import is_image
+from edge_exray.diagnosis.preprocessing.search import search
 from edge_exray.drift.channels import ChannelStatistics
 
-# A difference counts as explained when the fit leaves less than this share of the edge input's variance: rounding
-# to 8 bits leaves 1e-5, another resize kernel 1e-2 and more.
-_EXPLAINED = 2e-3
+# What moments leave below this is the rounding of float32: nothing is hidden in it, and no search is needed.
+_FULLY = 1e-7
 
-# The usual conventions for the values of an image: what is in the tensor, and by which map from 0..255.
-CONVENTIONS = {
-    "[0, 255]": (1.0, 0.0),
-    "[0, 1]": (1 / 255, 0.0),
-    "[-1, 1]": (1 / 127.5, -1.0),
-    "[-128, 127]": (1.0, -128.0),
-    "[-0.5, 0.5]": (1 / 255, -0.5),
-}
+# Half a step of 8 bits.
+_HARMLESS = 0.5 / 255
+
+_TINY = "tiny differences, as from rounding"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +37,11 @@ class Diagnosis:
         code: One line of NumPy that maps the reference input `x` to the edge input; None when nothing explains
             the difference or there is none.
         residual: Share of the edge input's variance that the hypothesis leaves unexplained.
-        permutation: `edge[..., c]` comes from `reference[..., permutation[c]]`.
+        permutation: `edge[..., c]` comes from `reference[..., permutation[c]]`; this and the next where moments explain
+            the difference.
         scale, offset: Affine map of each edge channel.
         reference_range, edge_range: Smallest and largest value.
+        hypotheses: All that were found, best first; the first one is `hypothesis` where it explains the difference.
         swapped_with: The input that it is swapped with, see `edge_exray.diagnosis.swaps`.
     """
 
@@ -53,138 +55,79 @@ class Diagnosis:
     offset: list[float] | None
     reference_range: list[float]
     edge_range: list[float]
+    hypotheses: list[Hypothesis] = dataclasses.field(default_factory=list, kw_only=True)
     swapped_with: str | None = dataclasses.field(default=None, kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns an entry of `preprocessing` in `schemas/report.schema.json`."""
-        document = dataclasses.asdict(self)
-        del document["nrmse"], document["swapped_with"]
+        """Returns an entry of `preprocessing` in `schemas/report.schema.json`, but for its pictures."""
+        document = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("nrmse", "swapped_with", "hypotheses")
+        }
+        document["hypotheses"] = [
+            {"description": h.description, "kinds": h.kinds, "code": h.code, "residual": h.residual}
+            for h in self.hypotheses
+        ]
         return document
 
 
-def diagnose(statistics: ChannelStatistics) -> Diagnosis:
-    """Finds the permutation and the affine maps that explain the difference of an input best."""
+def diagnose(statistics: ChannelStatistics, pairs: Sequence[Pair] = ()) -> Diagnosis:
+    """Finds what explains the difference of an input best.
+
+    Args:
+        statistics: Moments over all frames.
+        pairs: The input in some of the frames; without them only the order of the channels, scale and offset are found.
+    """
     ranges = [list(map(float, statistics.reference_range)), list(map(float, statistics.edge_range))]
     if not statistics.differing and not statistics.mismatched:
         return Diagnosis(True, 0.0, None, None, 0.0, None, None, None, *ranges)
     if statistics.mismatched or not statistics.count:
         what = "another shape" if statistics.mismatched else "NaN or infinite values"
         return Diagnosis(False, np.nan, f"the edge input has {what}", None, None, None, None, None, *ranges)
-    residual, permutation, scale, offset = _fit(statistics)
-    constant = ranges[1][0] == ranges[1][1]
-    square_error = np.trace(
-        statistics.reference_products
-        - statistics.cross_products
-        - statistics.cross_products.T
-        + statistics.edge_products
-    )
-    rmse = np.sqrt(max(0.0, square_error) / (statistics.count * len(permutation)))
+    nrmse = _nrmse(statistics, ranges)
+    fit = _fit(statistics)
+    if ranges[1][0] == ranges[1][1]:
+        words = f"the edge input is always {ranges[1][0]:g}"
+        return Diagnosis(False, nrmse, words, None, fit.residual, None, None, None, *ranges)
+    simple = _of_moments(fit, ranges[0])
+    image = bool(pairs) and is_image(pairs[0].reference)
+    found = search(pairs) if not image or fit.residual > _FULLY else []
+    # The moments of all frames count where the search in some of them has nothing better to say; but two grids of 8
+    # bits, one a little finer, are no other scale of an image.
+    harmless = image and not found and nrmse < _HARMLESS and fit.residual > _FULLY
+    hypotheses = found or ([simple] if simple.changes and simple.explains and not harmless else [])
+    affine = (fit.permutation, fit.scale.tolist(), fit.offset.tolist()) if simple.explains else (None, None, None)
+    best = hypotheses[0] if hypotheses else None
+    if best is None and simple.explains:
+        return Diagnosis(False, nrmse, _TINY, simple.code, fit.residual, *affine, *ranges)
+    if best is None or not best.explains:
+        words = _unknown(fit.residual, best if found else None)
+        return Diagnosis(False, nrmse, words, None, fit.residual, None, None, None, *ranges, hypotheses=found)
+    words = best.description
+    if best.residual > EXPLAINED:
+        words += f" (approximately: {best.residual:.1%} of the input stay unexplained)"
+    return Diagnosis(False, nrmse, words, best.code, best.residual, *affine, *ranges, hypotheses=hypotheses)
+
+
+def _nrmse(s: ChannelStatistics, ranges: list[list[float]]) -> float:
+    square_error = np.trace(s.reference_products - s.cross_products - s.cross_products.T + s.edge_products)
+    rmse = np.sqrt(max(0.0, square_error) / (s.count * len(s.reference_sum)))
     span = max(high - low for low, high in ranges)
-    nrmse = float(rmse / span) if span > 0 else np.inf
-    if constant or residual > _EXPLAINED:
-        hypothesis = (
-            f"the edge input is always {ranges[1][0]:g}"
-            if constant
-            else f"unknown difference: channel order, scale and offset leave {residual:.1%} of the input unexplained"
-        )
-        return Diagnosis(False, nrmse, hypothesis, None, residual, None, None, None, *ranges)
-    return Diagnosis(
-        False,
-        nrmse,
-        _describe(permutation, scale, offset, ranges[0]),
-        _code(permutation, scale, offset),
-        residual,
-        permutation,
-        scale.tolist(),
-        offset.tolist(),
-        *ranges,
-    )
+    return float(rmse / span) if span > 0 else np.inf
 
 
-def _fit(s: ChannelStatistics) -> tuple[float, list[int], np.ndarray, np.ndarray]:
-    """Returns the residual share of the variance, the permutation, and scale and offset of each edge channel."""
-    mean_r, mean_e = s.reference_sum / s.count, s.edge_sum / s.count
-    variance_r = np.diag(s.reference_products) / s.count - mean_r**2
-    variance_e = np.diag(s.edge_products) / s.count - mean_e**2
-    covariance = s.cross_products / s.count - np.outer(mean_r, mean_e)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.where(variance_r[:, None] > 0, covariance / variance_r[:, None], 0.0)
-    # left[i, j]: what remains of edge channel j when it is made from reference channel i.
-    left = np.maximum(variance_e[None, :] - slope * covariance, 0.0)
-    channels = range(len(mean_r))
-    orders = list(itertools.permutations(channels))
-    # The first of equally good orders wins: on grey images every order fits, and the identity is meant.
-    best = min(orders, key=lambda order: round(sum(left[i, j] for j, i in enumerate(order)), 12))
-    total = float(variance_e.sum())
-    residual = float(sum(left[i, j] for j, i in enumerate(best))) / total if total > 0 else 0.0
-    scale = np.array([slope[i, j] for j, i in enumerate(best)])
-    offset = mean_e - scale * mean_r[list(best)]
-    return residual, list(best), scale, offset
+def _fit(s: ChannelStatistics) -> ChannelFit:
+    return fit_moments(s.count, s.reference_sum, s.edge_sum, s.reference_products, s.cross_products, s.edge_products)
 
 
-def _describe(permutation: list[int], scale: np.ndarray, offset: np.ndarray, reference_range: list[float]) -> str:
-    parts = []
-    if permutation != sorted(permutation):
-        if len(permutation) == 3 and permutation == [2, 1, 0]:
-            parts.append("reversed channels (BGR instead of RGB)")
-        else:
-            parts.append(f"channels in the order {permutation}")
-    span = reference_range[1] - reference_range[0]
-    if _is_uniform(scale, offset, span):
-        a, b = float(scale.mean()), float(offset.mean())
-        if abs(a - 1) > 1e-3 or abs(b) > 1e-3 * span:
-            parts.append(_scaling(a, b, reference_range))
-    elif np.any(np.abs(scale - 1) > 1e-3) or np.any(np.abs(offset) > 1e-3 * span):
-        parts.append(
-            f"another normalisation of each channel: scale {np.round(scale, 5).tolist()}, "
-            f"offset {np.round(offset, 5).tolist()}"
-        )
-    return " and ".join(parts) if parts else "tiny differences, as from rounding"
+def _of_moments(fit: ChannelFit, reference_range: list[float]) -> Hypothesis:
+    changes = value_ranges.map_changes(fit.permutation, fit.scale, fit.offset, reference_range)
+    return Hypothesis(tuple(changes), fit.residual, explains=fit.residual <= EXPLAINED)
 
 
-def _scaling(a: float, b: float, reference_range: list[float]) -> str:
-    """Names the pair of conventions whose map is x -> a x + b."""
-    for have, (have_scale, have_offset) in CONVENTIONS.items():
-        if not _plausible(have, reference_range):
-            continue
-        for want, (want_scale, want_offset) in CONVENTIONS.items():
-            ratio = want_scale / have_scale
-            shift = want_offset - ratio * have_offset
-            if have != want and abs(a / ratio - 1) < 5e-3 and abs(b - shift) < 5e-3 * 255 * want_scale:
-                return f"wrong scale: {want} instead of {have}"
-    kinds = {"scale": abs(a - 1) > 1e-3, "offset": abs(b) > 1e-3 * (reference_range[1] - reference_range[0])}
-    found = [kind for kind, on in kinds.items() if on]
-    term = f"{a:.5g} * x" if kinds["scale"] else "x"
-    if kinds["offset"]:
-        term += f" {'-' if b < 0 else '+'} {abs(b):.5g}"
-    return f"wrong {' and '.join(found)}: {term}"
-
-
-def _plausible(convention: str, span: list[float]) -> bool:
-    """True when values of this range may follow a convention: within it, and using more than a quarter of it."""
-    low, high = (CONVENTIONS[convention][0] * v + CONVENTIONS[convention][1] for v in (0.0, 255.0))
-    slack = 0.01 * (high - low)
-    return low - slack <= span[0] and span[1] <= high + slack and span[1] - span[0] > (high - low) / 4
-
-
-def _is_uniform(scale: np.ndarray, offset: np.ndarray, span: float) -> bool:
-    tolerance = 5e-3 * max(1e-12, np.abs(scale).max())
-    return bool(np.ptp(scale) <= tolerance and np.ptp(offset) <= max(tolerance * span, 1e-12))
-
-
-def _code(permutation: list[int], scale: np.ndarray, offset: np.ndarray) -> str:
-    code = "x"
-    if permutation != sorted(permutation):
-        code += "[..., ::-1]" if permutation == sorted(permutation, reverse=True) else f"[..., {permutation}]"
-    if not np.allclose(scale, 1, atol=1e-3):
-        code += f" * {_literal(scale)}"
-    if not np.allclose(offset, 0, atol=1e-6 * max(1.0, np.abs(scale).max())):
-        # One sign for all channels reads better in front of the numbers.
-        code += f" - {_literal(-offset)}" if np.all(offset < 0) else f" + {_literal(offset)}"
-    return code
-
-
-def _literal(values: np.ndarray) -> str:
-    if np.ptp(values) <= 5e-3 * np.abs(values).max():
-        return f"{values.mean():.6g}"
-    return f"np.array({[float(f'{v:.6g}') for v in values]})"
+def _unknown(residual: float, closest: Hypothesis | None) -> str:
+    words = f"unknown difference: channel order, scale and offset leave {residual:.1%} of the input unexplained"
+    if closest is not None and closest.residual < residual:
+        words += f"; closest, with {closest.residual:.1%} left, comes {closest.description}"
+    return words

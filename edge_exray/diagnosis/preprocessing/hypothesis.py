@@ -6,6 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+EXPLAINED = 2e-3
+"""Share of the variance: a hypothesis that leaves less explains a difference. Rounding to 8 bits leaves 1e-5, another
+resize kernel 1e-3 to 1e-2."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
@@ -45,10 +49,17 @@ class Hypothesis:
     Attributes:
         changes: In the order in which they are applied to the reference input.
         residual: Share of the variance of the edge input that they leave unexplained, over all pairs; R2 is 1 minus it.
+        explains: False where they come closest, but leave too much to be the answer.
     """
 
     changes: tuple[Change, ...]
     residual: float
+    explains: bool = True
+
+    @property
+    def kinds(self) -> list[str]:
+        """Identifiers of the changes."""
+        return [change.kind for change in self.changes]
 
     @property
     def description(self) -> str:

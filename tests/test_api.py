@@ -144,7 +144,8 @@ def test_a_damaged_layer_of_another_converters_model_is_accused(validate, edge_m
     damaged = tampering.scale_weights(pathlib.Path(edge_models[mode]).read_bytes(), layer, -0.5)
     edge.write_bytes(tampering.rename_tensors(damaged))
     report = validate(edge)
-    assert failed(report)[:2] == ["constants_parity", "own_error"]
+    assert failed(report)[0] == "constants_parity"
+    assert "own_error" in failed(report)
     assert report.suspects[0].layer == layer
     assert check(report, "constants_parity").evidence["worst"][0]["factor"] == pytest.approx(-0.5, rel=0.02)
     assert "times what they were" in report.summary

@@ -57,6 +57,10 @@ _DETAIL_LEFT = 0.15
 _EXACT, _CUT = 1e-7, 1e-3
 # Two grids of 8 bits, one a little finer, look like another scale of so much.
 _STEPS = 8e-3
+# The same after conversions that round and cut twice.
+_TWO_ROUNDINGS = 1.2e-4
+# Smaller deviations of scale and offset, as shares of the range, are none; the second after such conversions.
+_SAME_RANGE, _CONVERTED = 3e-3, 6e-3
 _RANKED = 3
 
 
@@ -166,13 +170,14 @@ class _Search:
                 before = beam[0].score
                 beam = self._widen(beam, self._extensions)
                 idle = 0 if beam[0].score < before else idle + 1
-                # Once more without gain: two changes may show together only.
-                if beam[0].fit.residual < _ROUNDING or idle == 2:
+                # Once more without gain: a kernel and a recompression may show together only.
+                if self._done(beam[0]) or idle == (1 if self._spatial is None else 2):
                     break
         return self._ranked()
 
     def _done(self, scored: _Scored) -> bool:
-        return scored.fit.residual < _ROUNDING or self._truncation(scored) is not None
+        limit = _TWO_ROUNDINGS if _in_bytes(scored.state) else _ROUNDING
+        return scored.fit.residual < limit or self._truncation(scored) is not None
 
     def _best(self, scored: Iterable[_Scored]) -> list[_Scored]:
         return sorted({id(s): s for s in scored}.values(), key=lambda s: s.score)[:_BEAM]
@@ -184,7 +189,7 @@ class _Search:
                 self._expanded.add((id(scored), extensions.__name__))
                 for state in extensions(scored):
                     found.append(self._score(state))
-                    if found[-1].fit.residual < _ROUNDING:  # no other single change can do better
+                    if self._done(found[-1]):  # no other single change can do better
                         return self._best(found)
         return self._best(found)
 
@@ -308,7 +313,7 @@ class _Search:
         state = scored.state
         kinds = {operation.kind for operation in state.operations}
         added = [*colour.operations(self._pixels.shape[-1])]
-        added += colour.fitted(self._values(state), self._target(state), scored.fit)
+        added += colour.fitted(self._values(state), self._convention.to_pixels(self._target(state)), scored.fit)
         for operation in added:
             if operation.kind not in kinds:
                 yield from _with(state, operation)
@@ -434,12 +439,12 @@ class _Search:
     def _changes(self, state: _State, fit: ChannelFit) -> list[Change]:
         changes = self._spatial_changes(state.spatial)
         changes += [Change(o.kind, o.description, self._convention.around(o.expression)) for o in state.operations]
-        changes += self._map_changes(fit)
+        changes += self._map_changes(fit, _CONVERTED if _in_bytes(state) else _SAME_RANGE)
         if state.rearranged:
             changes.append(state.rearranged.change)
         return changes
 
-    def _map_changes(self, fit: ChannelFit, tolerance: float = 3e-3) -> list[Change]:
+    def _map_changes(self, fit: ChannelFit, tolerance: float) -> list[Change]:
         """Names order and affine maps of the channels, which lead from pixels, as maps from the reference's values."""
         ordered_scale = self._convention.scale[fit.permutation]
         ordered_offset = self._convention.offset[fit.permutation]
@@ -507,6 +512,11 @@ class _Search:
             if cut:
                 return cut
         return None
+
+
+def _in_bytes(state: _State) -> bool:
+    """Returns whether libraries convert to YUV on the way, in whole numbers that they cut off."""
+    return any(operation.kind.startswith("yuv") for operation in state.operations)
 
 
 def _with(state: _State, operation: Operation) -> Iterator[_State]:

@@ -61,7 +61,7 @@ def test_resizing_is_what_the_libraries_do(words, golden, size):
     # Bicubic kernels differ in how they continue the picture beyond its border.
     inner = np.s_[3:-3, 3:-3] if "bicubic" in words else np.s_[:]
     assert np.abs(found - expected)[inner].mean() < 0.05
-    assert np.quantile(np.abs(found - expected)[inner], 0.99) < 0.6
+    assert np.quantile(np.abs(found - expected)[inner], 0.99) < 1
 
 
 @pytest.mark.parametrize("resampler", RESAMPLERS, ids=lambda resampler: resampler.description)

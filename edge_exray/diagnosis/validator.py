@@ -126,7 +126,7 @@ def _worst_frame(frame: WorstFrame, evidence: Evidence) -> dict[str, Any]:
 
 
 def _scale(frame: WorstFrame | InputSample, name: str, evidence: Evidence) -> tuple[float, float]:
-    """Returns the values that are black and white in the pictures of an input: those of the reference, on both sides."""
+    """Returns the values that are black and white in the pictures of an input on both sides: the reference's ends."""
     low, high = evidence.channels(name).reference_range
     if low > high:  # no frame counted, as where the app feeds another size
         return float(frame.reference[name].min()), float(frame.reference[name].max())

@@ -5,7 +5,7 @@ PYTHON_BIN := .venv/bin/python
 # newer, or the same for both stacks (the tools that judge the code), is excepted.
 LOCK_DATE := 2026-11-01
 OLD_STACK_DATE := 2025-06-15
-NOT_OLD := ai-edge-litert ai-edge-quantizer litert-lm-builder plotly uv ruff mypy librt pathspec mypy-extensions ast-serialize pytest-xdist
+NOT_OLD := ai-edge-litert ai-edge-quantizer litert-lm-builder uv ruff mypy librt pathspec mypy-extensions ast-serialize pytest-xdist
 # ai-edge-litert asks for it on every Python; later ones declare Python < 3.11, which uv overlooks but pip does not.
 NEW_STACK_CONSTRAINT := backports-strenum<1.3
 COMPILE := .venv/bin/uv pip compile setup.py --extra all --extra dev --quiet --upgrade --no-annotate \

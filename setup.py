@@ -14,14 +14,18 @@ NEW_STACK = 'python_version >= "3.11"'
 # base install does without, on NumPy.
 FAST = "numba"
 
+# Quantiles for the confidence intervals of a validation, and the correction over slices, which 1.11 brought.
+INTERVALS = "scipy>=1.11"
+
 EXTRAS = {
-    "convert": ["tensorflow>=2.16", FAST],
+    "convert": ["tensorflow>=2.16", FAST, INTERVALS],
     "quantizer": ["ai-edge-quantizer"],
-    "report": ["jinja2", "plotly"],
+    "report": ["jinja2"],
     "cli": ["typer", "rich"],
     "tfx": [
         "tensorflow>=2.16",
         FAST,
+        INTERVALS,
         "tensorflow-model-analysis",
         "ml-metadata",
         f"tfx[kfp]==1.16.0; {OLD_STACK}",

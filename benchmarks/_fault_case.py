@@ -12,8 +12,7 @@ class FaultCase:
         group: Heading of the row in the table, such as `"image"` or `"model"`.
         fault: Row of the table, such as `"resize kernel"`.
         strength: Which form of the fault, for example `"nearest instead of bilinear"`; empty where there is one form.
-        expected: Identifiers that the product must name: kinds of changes, or names of checks. Empty for a healthy
-            twin.
+        expected: Identifiers that the product must name: kinds of changes or names of checks; empty for a healthy twin.
         run: Injects the fault and returns the identifiers that the product named; empty when it found nothing.
     """
 

@@ -64,6 +64,13 @@ def _on_some(function: Callable[[np.ndarray], np.ndarray], count: int) -> TableF
     return run
 
 
+def _logged(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Takes the logarithm of a column that a developer would take it of: of quantities."""
+    quantities = [j for j in range(rows.shape[1]) if rows[:, j].min() >= 0 and len(np.unique(rows[:, j])) > 4]
+    column = rng.choice(quantities)
+    return np.column_stack([np.log(1 + c) if j == column else c for j, c in enumerate(rows.T)])
+
+
 def _permuted(count: int) -> TableFault:
     def run(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         varied = [j for j in range(rows.shape[1]) if len(np.unique(rows[:, j])) > 4]
@@ -104,11 +111,7 @@ _TABLE_FAULTS: dict[str, dict[str, TableFault]] = {
         "Fahrenheit": _on_some(lambda c: c * 9 / 5 + 32, 1),
         "two features, times 0.3048": _on_some(lambda c: c * 0.3048, 2),
     },
-    "log": {
-        "log(1 + x) too many": _on_some(
-            lambda c: np.log(1 + c - min(0, c.min())) if c.min() >= 0 else np.exp(c / 100), 1
-        )
-    },
+    "log": {"log(1 + x) too many": _logged},
     "rounding": {
         "whole numbers": lambda rows, rng: np.rint(rows),
         "cut off": lambda rows, rng: np.fix(rows),
@@ -152,11 +155,12 @@ def _table_cases(seed: int) -> Iterator[FaultCase]:
 
         return make
 
-    def raw(name: str, scaled: Callable[[str, np.ndarray], np.ndarray], *, app_scales: bool = False):
+    def raw(
+        name: str, scaled: Callable[[str, np.ndarray], np.ndarray], *, app_scales: bool = False
+    ) -> Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]:
         def make(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             rows = _rows(name, rng)
-            sides = scaled(name, rows), rows
-            return sides[::-1] if app_scales else sides
+            return (rows, scaled(name, rows)) if app_scales else (scaled(name, rows), rows)
 
         return make
 

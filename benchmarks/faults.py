@@ -3,8 +3,8 @@
     python -m benchmarks.faults [--seeds N ...] [--group NAME ...] [--fault TEXT] [--out FILE]
 
 Runs every trial of the fault suite (`_*_faults.py`) once for each seed, and prints a row for each fault. A trial is
-rightly named when every identifier that was injected is named; `also` counts the trials in which something else was
-named, too.
+rightly named when every identifier that was injected is named; `also` counts the trials in which something was named
+besides.
 The exit status is 1 when a bar is missed: single faults, pairs of faults, false alarms on healthy twins.
 """
 

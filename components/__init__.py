@@ -1,20 +1,21 @@
-"""The TFX components: EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator."""
+"""The TFX components EdgeConverter, EdgeReplay, KernelProfiler and LayerValidator, and what finds their baseline."""
 
 import importlib
 from typing import Any
 
-_COMPONENTS = {
-    "EdgeConverter": "edge_converter",
-    "EdgeReplay": "edge_replay",
-    "KernelProfiler": "kernel_profiler",
-    "LayerValidator": "layer_validator",
+_MODULES = {
+    "EdgeConverter": "edge_converter.component",
+    "EdgeReplay": "edge_replay.component",
+    "KernelProfiler": "kernel_profiler.component",
+    "LatestBlessedReportStrategy": "resolvers",
+    "LayerValidator": "layer_validator.component",
 }
 
-__all__ = list(_COMPONENTS)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    # TFX takes 20 s to import: each component's module is imported when it is asked for.
-    if name not in _COMPONENTS:
+    # TFX takes 20 s to import: each module is imported when it is asked for.
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_COMPONENTS[name]}.component"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -20,7 +20,7 @@ class EdgeReplayResult(artifact.Artifact):
 
 
 class LayerReport(artifact.Artifact):
-    """`report.json`, `report.html` and `junit.xml` of a validation."""
+    """`report.html`, `report.json`, `summary.md`, `junit.xml` and `model_explorer/` of a validation."""
 
     TYPE_NAME = "edge_exray.LayerReport"
 

@@ -1,5 +1,6 @@
 """The whole job as functions: convert what is missing, replay, judge, report."""
 
+import dataclasses
 import os
 import pathlib
 import tempfile
@@ -9,6 +10,8 @@ from typing import Any
 from edge_exray import errors, files
 from edge_exray.conversion.converter import convert
 from edge_exray.conversion.linter import lint
+from edge_exray.diagnosis.baseline import Baseline
+from edge_exray.diagnosis.checks import arrange
 from edge_exray.diagnosis.evidence import gather
 from edge_exray.diagnosis.report import Report
 from edge_exray.diagnosis.spec import ValidationSpec
@@ -65,8 +68,10 @@ def validate(
     input_samples: int = 16,
     layer_frames: int = 0,
     kernel_frames: int = 0,
+    environments: Sequence[str] = (),
     float_edge: str | os.PathLike[str] | None = None,
     kernels: dict[str, Any] | None = None,
+    baseline: str | os.PathLike[str] | None = None,
     progress: Callable[[Stream], Stream] = iter,
 ) -> Report:
     """Tells whether an edge model does what a cloud model does, and if not, why.
@@ -76,9 +81,10 @@ def validate(
         edge: Path of the .tflite.
         examples: Examples as a path, see `edge_exray.frames.examples.read_examples`, or as mappings of feature name
             to array, one a frame.
-        out: Directory for `report.json`, `report.html`, `junit.xml` and `replay/`; None writes nothing.
+        out: Directory for `report.html`, `report.json`, `summary.md`, `junit.xml`, `model_explorer/` and `replay/`;
+            None writes nothing.
         spec: The limits; None for the defaults.
-        module: The user's functions, as a `.py` file, an importable module, or functions.
+        module: The user's functions and checks, as a `.py` file, an importable module, or functions.
         signature: Signature of the SavedModel; None takes the only one with dense inputs, or `serving_default` of
             several with the same inputs and outputs.
         slice_keys: Features whose values name slices.
@@ -91,8 +97,12 @@ def validate(
             compared for every frame.
         kernel_frames: How many frames each op is also run on by built-in and reference kernels, chosen likewise; 0
             takes none.
+        environments: What the edge model also answers on, as `"reference"` or `"xnnpack:4"` (kernels and threads); how
+            often that decides whether it is right is its instability. Variants of the app's preprocessing, which
+            `edge_variants_fn` of the module makes, count as environments too.
         float_edge: The same conversion as `edge` without quantisation; None makes it.
         kernels: A document of `schemas/kernel_profile.schema.json` to show in the report.
+        baseline: `report.json` of the model that was blessed last, which this one may not be worse than.
         progress: Wraps the examples, for example with a progress bar.
 
     Returns:
@@ -103,6 +113,9 @@ def validate(
     """
     check_paths(cloud, edge, examples, out=out, float_edge=float_edge)
     functions = module if isinstance(module, UserFunctions) else load_functions(module)
+    # What is wrong with a check or the baseline is told before the work.
+    arrange(functions.checks)
+    before = None if baseline is None else Baseline.load(baseline)
 
     def read() -> Stream:
         return try_examples(os.fspath(examples)) if isinstance(examples, str | os.PathLike) else examples
@@ -112,8 +125,9 @@ def validate(
             "layer_frames and kernel_frames need to know all frames before the first is replayed: give the examples as "
             "a path or a list, which can be read twice"
         )
-    sampling = sample(read, functions, layer_frames, kernel_frames)
-    options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames, input_samples, sampling)
+    # Before all frames are read for their ids: what is wrong with these is known at once.
+    options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames, input_samples, tuple(environments))
+    options = dataclasses.replace(options, sampling=sample(read, functions, layer_frames, kernel_frames))
     with tempfile.TemporaryDirectory(prefix="exray-validate-") as scratch:
         if float_edge is None:
             float_edge = os.path.join(scratch, "float_edge.tflite")
@@ -121,7 +135,8 @@ def validate(
         paths = ModelPaths(os.fspath(cloud), os.fspath(float_edge), os.fspath(edge), signature)
         directory = pathlib.Path(out or scratch)
         stored = replay(paths, read(), directory / "replay", functions=functions, options=options, progress=progress)
-        report = diagnose(gather(stored, spec or ValidationSpec()), kernels=kernels)
+        evidence = gather(stored, spec or ValidationSpec(), kernels=kernels, baseline=before)
+        report = diagnose(evidence, users_checks=functions.checks)
         if out is not None:
             from edge_exray.reporting.writer import write_report
 

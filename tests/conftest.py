@@ -27,9 +27,9 @@ def conv_net(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def eval_examples(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """`.npz` with 60 frames of the features `image` and `label`."""
+    """`.npz` with 140 frames of the features `image` and `label`, enough for the default limits."""
     path = tmp_path_factory.mktemp("examples") / "eval.npz"
-    image, label = models_zoo.make_frames(60, seed=2)
+    image, label = models_zoo.make_frames(140, seed=2)
     np.savez(path, image=image, label=label)
     return path
 

@@ -194,6 +194,36 @@ def _edit(content: bytes, change: Callable[[schema.ModelT], None]) -> bytes:
     return flatbuffer.pack(model, len(content))
 
 
+def change_constant(
+    content: bytes, op_index: int, input_index: int, change: Callable[[np.ndarray], np.ndarray]
+) -> bytes:
+    """Changes a constant of one op.
+
+    Args:
+        content: The bytes of a .tflite.
+        op_index: Index of the op in subgraph 0.
+        input_index: Which of its inputs.
+        change: Takes the stored values in the shape of the tensor and returns as many.
+    """
+
+    def edit(model: schema.ModelT) -> None:
+        graph = model.subgraphs[0]
+        shape = graph.tensors[graph.operators[op_index].inputs[input_index]].shape
+        _change_constant(model, op_index, input_index, lambda stored: change(stored.reshape(shape)).ravel())
+
+    return _edit(content, edit)
+
+
+def set_activation(content: bytes, op_index: int, name: str) -> bytes:
+    """Sets the activation that is fused into an op, such as `"RELU"` or `"NONE"`."""
+
+    def change(model: schema.ModelT) -> None:
+        options = model.subgraphs[0].operators[op_index].builtinOptions
+        options.fusedActivationFunction = getattr(schema.ActivationFunctionType, name)
+
+    return _edit(content, change)
+
+
 def set_softmax_beta(content: bytes, op_index: int, beta: float) -> bytes:
     """Sets the factor that a SOFTMAX multiplies its input by; the reference kernel aborts on very small ones."""
 

@@ -1,5 +1,6 @@
 """Every check: it fires on the fault that it names, and is silent on a healthy twin."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -12,8 +13,10 @@ import tampering
 
 import edge_exray
 from edge_exray import errors
+from edge_exray.contract import InputContract
 from edge_exray.diagnosis.report import Report, Verdict
 from edge_exray.frames.functions import UserFunctions
+from edge_exray.models.metadata import attach
 from edge_exray.replay import replayer
 
 
@@ -23,12 +26,16 @@ def frames():
     return [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
 
 
+# The default, 0.02, takes 133 frames at least.
+SPEC = edge_exray.ValidationSpec(max_accuracy_drop=0.05)
+
+
 @pytest.fixture
 def validate(conv_net, edge_models, frames):
     """`edge_exray.validate` of `conv_net`; the edge model is the int8 one unless another is given."""
 
     def run(edge=None, examples=frames, **options):
-        options = {"float_edge": edge_models["none"], "signature": "serving_dense"} | options
+        options = {"float_edge": edge_models["none"], "signature": "serving_dense", "spec": SPEC} | options
         return edge_exray.validate(conv_net, edge or edge_models["int8"], examples, **options)
 
     return run
@@ -186,10 +193,14 @@ def test_an_edge_model_of_another_graph_is_not_covered(validate, conv_net, tmp_p
 
 
 def test_too_few_frames_are_inconclusive_and_block(validate, frames):
-    report = validate(examples=frames[:20])
+    report = validate(examples=frames[:20], spec=None)
     assert report.verdict is Verdict.INCONCLUSIVE
     assert not report
-    assert "give at least 30" in report.summary
+    # No answer changes: 1 - 0.05 ** (1 / 59) is below 5 %, and 1.645 ** 2 / (n + 1.645 ** 2) below 2 % from 133 on.
+    assert check(report, "label_flip_rate").evidence["needed_frames"] == 59
+    assert check(report, "accuracy_drop").evidence["needed_frames"] == 133
+    assert "20 frames are too few to tell" in report.summary
+    assert "give at least 133" in report.summary
 
 
 def test_failed_and_repeated_frames_are_told_and_the_worst_ones_shown(validate, frames):
@@ -235,7 +246,7 @@ def test_without_labels_accuracy_is_left_out(validate, frames):
 
 
 def test_limits_come_from_the_spec(validate):
-    strict = edge_exray.ValidationSpec(max_layer_nrmse=1e-6)
+    strict = dataclasses.replace(SPEC, max_layer_nrmse=1e-6)
     assert failed(validate(spec=strict)) == ["quantization_drift"]
 
 
@@ -249,10 +260,47 @@ def test_an_unknown_limit_is_named():
 def test_the_report_is_written_and_read_back(validate, tmp_path):
     report = validate(out=tmp_path / "out")
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {"report.json", "report.html", "junit.xml", "replay"}
+    assert names == {"report.json", "report.html", "summary.md", "junit.xml", "model_explorer", "replay"}
     read = Report.load(tmp_path / "out" / "report.json")
     assert read.to_dict() == report.to_dict()
     assert json.loads(report.to_json())["verdict"] == "passed"
+
+
+def test_model_explorer_finds_every_layer_of_the_report(validate, edge_models, tmp_path):
+    validate(edge_models["none"], out=tmp_path)
+    # What ai-edge-model-explorer-adapter 0.2.1 makes of the file: id of a node and its label. The ids of constants,
+    # inputs and outputs come behind those of the ops.
+    nodes = {
+        "0": "conv_2d",
+        "1": "depthwise_conv_2d",
+        "2": "conv_2d",
+        "3": "mean",
+        "4": "fully_connected",
+        "5": "softmax",
+    }
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {str(layer["index"]): layer["op"].lower() for layer in report["layers"]} == nodes
+    data = json.loads((tmp_path / "model_explorer" / "conversion_nrmse.json").read_text())
+    assert data["results"].keys() == nodes.keys()
+
+
+def test_how_the_edge_model_was_made_and_its_classes_stand_in_the_report(validate, conversions, tmp_path):
+    edge = tmp_path / "edge.tflite"
+    contract = InputContract.from_dict({"task": "classification", "labels": list(models_zoo.CLASSES)})
+    edge.write_bytes(attach(pathlib.Path(conversions["int8"].path).read_bytes(), contract))
+    record = tmp_path / "conversion.json"
+    record.write_text(conversions["int8"].to_json())
+    report = validate(edge, out=tmp_path / "out")
+    assert "conversion" not in report.models["edge"]  # the record is of the file before it was given a contract
+    assert report.classes == list(models_zoo.CLASSES)
+    record.write_text(
+        json.dumps(json.loads(record.read_text()) | {"fingerprint": report.models["edge"]["fingerprint"]})
+    )
+    made = validate(edge, out=tmp_path / "out").models["edge"]["conversion"]
+    assert (made["quantization"], made["quantizer"], made["calibration_frames"]) == ("int8", "tensorflow", 40)
+    page = " ".join((tmp_path / "out" / "report.html").read_text().split())
+    assert "int8, by tensorflow" in page
+    assert re.search(r"label <b>(bright|dark) (red|blue) \(\d\)</b>", page)
 
 
 def test_regression_outputs_are_judged_by_their_drift(tmp_path):
@@ -266,7 +314,7 @@ def test_regression_outputs_are_judged_by_their_drift(tmp_path):
     ]
     edge = tmp_path / "edge.tflite"
     edge_exray.convert(cloud, edge, quantization="none")
-    assert edge_exray.validate(cloud, edge, examples)
+    assert edge_exray.validate(cloud, edge, examples, spec=edge_exray.ValidationSpec(max_label_flip_rate=0.1))
     swapped = UserFunctions(edge_inputs_fn=lambda e: {"zebra": e["zebra"][::-1], "apple": e["apple"], "ids": e["ids"]})
     report = edge_exray.validate(cloud, edge, examples, module=swapped, float_edge=edge)
     assert {"preprocessing", "output_drift"} <= set(failed(report))

@@ -70,7 +70,7 @@ class _ThreadSafeReplayer(Replayer):
     def close(self) -> None:
         """Ends child processes; another thread that still replays starts them anew."""
         with self._lock:
-            self.kernels.close()
+            super().close()
 
 
 @beam.ptransform_fn

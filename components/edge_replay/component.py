@@ -37,6 +37,7 @@ class EdgeReplaySpec(component_spec.ComponentSpec):
         "input_samples": component_spec.ExecutionParameter(type=int),
         "layer_frames": component_spec.ExecutionParameter(type=int),
         "kernel_frames": component_spec.ExecutionParameter(type=int),
+        "environments": component_spec.ExecutionParameter(type=str),
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
         "module_path": component_spec.ExecutionParameter(type=str, optional=True),
         "library_version": component_spec.ExecutionParameter(type=str),
@@ -81,9 +82,13 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
             many workers there are; 0 takes all. The outputs are compared for every frame.
         kernel_frames: How many frames each op of the edge model is also run on by built-in and reference kernels, in a
             child process of each worker, chosen likewise; 0 takes none.
+        environments: What the edge model also answers on in child processes, as `"reference"` or `"xnnpack:4"` (kernels
+            and threads). How often that decides whether it is right is its instability, which LayerValidator judges;
+            the variants of the app's preprocessing that `edge_variants_fn` makes count as environments too.
         module_file: Python file with any of `reference_inputs_fn` (what training fed), `edge_inputs_fn` (what the
-            app feeds), `label_fn` and `frame_id_fn`; each takes one example, a mapping of feature name to array.
-            Default: the features that are named like the inputs, and the feature `label`.
+            app feeds), `edge_variants_fn` (variants of that), `label_fn` and `frame_id_fn`; each takes one example, a
+            mapping of feature name to array. Default: the features that are named like the inputs, and the feature
+            `label`.
         module_path: Importable module with the same, instead of `module_file`.
         transform_graph: Channel of type `TransformGraph`, when `examples` are raw: the functions are then given what
             it makes of them, see `edge_exray.components.transforms`. Leave it out when `examples` are Transform's own.
@@ -109,14 +114,19 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
         input_samples: int = 16,
         layer_frames: int = 0,
         kernel_frames: int = 0,
+        environments: Sequence[str] = (),
         module_file: str | None = None,
         module_path: str | None = None,
         transform_graph: types.BaseChannel | None = None,
     ) -> None:
         user_modules.require_one("EdgeReplay", module_file, module_path)
+        environments_json = artifacts.names_json("EdgeReplay", "environments", environments)
         sampling.require_counts(layer_frames, kernel_frames)
         options = TallyOptions(
-            max_failed_frames=max_failed_frames, worst_frames=worst_frames, input_samples=input_samples
+            max_failed_frames=max_failed_frames,
+            worst_frames=worst_frames,
+            input_samples=input_samples,
+            environments=tuple(environments),
         )
         super().__init__(
             spec=EdgeReplaySpec(
@@ -133,6 +143,7 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
                 input_samples=options.input_samples,
                 layer_frames=layer_frames,
                 kernel_frames=kernel_frames,
+                environments=environments_json,
                 module_file=module_file,
                 module_path=module_path,
                 # Part of the cache key, which knows nothing of the executor's code.

@@ -80,6 +80,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             exec_properties["max_failed_frames"],
             exec_properties["worst_frames"],
             exec_properties["input_samples"],
+            tuple(artifacts.name_list(exec_properties, "environments")),
             sampling,
         )
         shared_replayer = beam_replay.SharedReplayer(paths)

@@ -10,7 +10,7 @@ from tensorflow_model_analysis import constants
 from tfx_bsl.tfxio import tf_example_record
 
 from edge_exray import errors
-from edge_exray.diagnosis.evidence import Agreement
+from edge_exray.diagnosis.answers import Agreement
 from edge_exray.diagnosis.report import CheckResult, Verdict
 from edge_exray.replay import result
 

@@ -26,7 +26,7 @@ def validate(
     ],
     out: Annotated[
         pathlib.Path,
-        typer.Option(metavar="DIR", help="Where report.html, report.json and junit.xml go.", show_default=False),
+        typer.Option(metavar="DIR", help="Where the report goes, for people and for machines.", show_default=False),
     ],
     spec: Annotated[
         pathlib.Path | None, typer.Option(metavar="FILE", help="JSON file with limits.", show_default=False)
@@ -35,7 +35,7 @@ def validate(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Python file or module: reference_inputs_fn, edge_inputs_fn, label_fn.",
+            help="Python file or module: reference_inputs_fn, edge_inputs_fn, label_fn, checks.",
             show_default="features by name",
         ),
     ] = None,
@@ -66,6 +66,20 @@ def validate(
     kernel_frames: Annotated[
         int, typer.Option(min=0, help="Frames whose ops also run on built-in and reference kernels; 0: none.")
     ] = 0,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Kernels that the edge model also answers on, as reference or xnnpack:4 (threads); repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    baseline: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            metavar="FILE", help="report.json of the last blessed model; a worse one fails.", show_default=False
+        ),
+    ] = None,
     time_kernels: Annotated[
         bool, typer.Option("--profile", help="Also time every op on this machine, for the report.")
     ] = False,
@@ -98,8 +112,10 @@ def validate(
             worst_frames=worst_frames,
             layer_frames=layer_frames,
             kernel_frames=kernel_frames,
+            environments=environment or (),
             float_edge=float_edge,
             kernels=kernels,
+            baseline=baseline,
             progress=track,
         )
     _print(report)

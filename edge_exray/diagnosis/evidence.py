@@ -1,17 +1,18 @@
 """What the checks look at: the figures of a replay, gathered once."""
 
 import dataclasses
-from collections.abc import Iterable
-
-import numpy as np
+import functools
+from typing import Any
 
 from edge_exray.diagnosis import swaps
+from edge_exray.diagnosis.answers import Agreement, Answers, read_answers
+from edge_exray.diagnosis.baseline import Baseline
+from edge_exray.diagnosis.instability import Instability, instability
 from edge_exray.diagnosis.preprocessing.diagnosis import Diagnosis, diagnose
 from edge_exray.diagnosis.preprocessing.hypothesis import Pair
 from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.drift.channels import ChannelStatistics
 from edge_exray.drift.statistics import DriftStatistics
-from edge_exray.frames.examples import Example
 from edge_exray.models.alignment import Layer
 from edge_exray.replay import result
 from edge_exray.replay.input_samples import InputSample
@@ -22,52 +23,50 @@ _CLASSIFICATION = "classification"
 
 
 @dataclasses.dataclass(frozen=True)
-class Agreement:
-    """How the answers of cloud and edge compare on a classification output.
-
-    Attributes:
-        output: Name of the output; None when no output is a classification.
-        frames: Number of frames.
-        labelled: Number of frames with a known label.
-        flips: Frames whose top class differs.
-        cloud_right, edge_right: Labelled frames that each side got right.
-    """
-
-    output: str | None
-    frames: int
-    labelled: int
-    flips: int
-    cloud_right: int
-    edge_right: int
-
-    @property
-    def label_flip_rate(self) -> float | None:
-        """Share of frames whose top class differs; None without a classification."""
-        return self.flips / self.frames if self.output is not None and self.frames else None
-
-    def accuracy(self, side: str) -> float | None:
-        """Share of labelled frames that `"cloud"` or `"edge"` got right; None without labels."""
-        right = {"cloud": self.cloud_right, "edge": self.edge_right}[side]
-        return right / self.labelled if self.output is not None and self.labelled else None
-
-
-@dataclasses.dataclass(frozen=True)
 class Evidence:
     """Everything that a check may use.
 
     Attributes:
         replay: The stored replay.
         spec: The limits.
-        agreement: Cloud and edge answers compared.
+        answers: The answers of all sides and environments to each frame.
         inputs: Input name to what the app does differently.
         repeated_ids: Number of frames whose id an earlier one has. Each of them counts as a frame of its own.
+        kernels: A document of `schemas/kernel_profile.schema.json`, when the model was profiled.
+        baseline: The last blessed model; None when nobody asked for a comparison.
     """
 
     replay: result.ReplayResult
     spec: ValidationSpec
-    agreement: Agreement
+    answers: Answers
     inputs: dict[str, Diagnosis]
     repeated_ids: int
+    kernels: dict[str, Any] | None = None
+    baseline: Baseline | None = None
+
+    @functools.cached_property
+    def agreement(self) -> Agreement:
+        """Cloud and edge answers compared on all frames."""
+        return self.answers.agreement()
+
+    @functools.cached_property
+    def answer_drift(self) -> dict[str, DriftStatistics]:
+        """Output name to how far what the app sees lies from the cloud's answers, over all frames."""
+        drifts = {name: DriftStatistics() for name in self.replay.summary["outputs"]}
+        for prediction in self.replay.predictions():
+            for name, drift in drifts.items():
+                drift.update(prediction[f"cloud/{name}"], prediction[f"edge/{name}"])
+        return drifts
+
+    @functools.cached_property
+    def slices(self) -> dict[str, Agreement]:
+        """The same on each slice, by its name `"feature:value"`."""
+        return {part: self.answers.agreement(part) for part in self.replay.slices}
+
+    @functools.cached_property
+    def instability(self) -> Instability | None:
+        """The answers of the edge model in several environments; None where it ran in one, or classifies nothing."""
+        return instability(self.answers)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -103,8 +102,21 @@ class Evidence:
         return statistic
 
 
-def gather(replay: result.ReplayResult, spec: ValidationSpec) -> Evidence:
-    """Reads a replay and computes what several checks need."""
+def gather(
+    replay: result.ReplayResult,
+    spec: ValidationSpec,
+    *,
+    kernels: dict[str, Any] | None = None,
+    baseline: Baseline | None = None,
+) -> Evidence:
+    """Reads a replay and computes what several checks need.
+
+    Args:
+        replay: The stored replay.
+        spec: The limits.
+        kernels: See `Evidence`.
+        baseline: See `Evidence`.
+    """
     names = [
         key.item
         for key in replay.statistics.by_key
@@ -115,12 +127,14 @@ def gather(replay: result.ReplayResult, spec: ValidationSpec) -> Evidence:
         statistic = replay.statistic("preprocessing", "input", name)
         assert isinstance(statistic, ChannelStatistics)
         channels[name] = statistic
-    predictions = list(replay.predictions())
     declared = replay.summary["input_contract"] or {}
     is_classifier = declared.get("task", _CLASSIFICATION) == _CLASSIFICATION
-    agreement = compare_answers(predictions, replay.summary["outputs"] if is_classifier else {})
-    repeated_ids = len(predictions) - len({prediction[result.FRAME_ID][0] for prediction in predictions})
-    return Evidence(replay, spec, agreement, _diagnose_inputs(channels, replay.input_samples()), repeated_ids)
+    outputs = replay.summary["outputs"] if is_classifier else {}
+    answers = read_answers(replay.predictions(), outputs, replay.slices)
+    repeated_ids = len(answers.frames) - len({frame.id for frame in answers.frames})
+    return Evidence(
+        replay, spec, answers, _diagnose_inputs(channels, replay.input_samples()), repeated_ids, kernels, baseline
+    )
 
 
 def _diagnose_inputs(channels: dict[str, ChannelStatistics], samples: list[InputSample]) -> dict[str, Diagnosis]:
@@ -134,42 +148,3 @@ def _diagnose_inputs(channels: dict[str, ChannelStatistics], samples: list[Input
         pairs = [Pair(s.reference[name][0], s.app[name][0], s.source) for s in samples if s.app[name].size]
         inputs[name] = diagnose(channels[name], pairs)
     return inputs
-
-
-def compare_answers(predictions: Iterable[Example], outputs: dict[str, list[int]]) -> Agreement:
-    """Compares the answers of both sides.
-
-    The first output with one score for each class is the classification. An output with a single value counts as
-    one when it is the only one, stays within [0, 1] and the labels are 0 and 1: it is then a probability, cut at
-    one half.
-
-    Args:
-        predictions: What `ReplayResult.predictions` yields.
-        outputs: Output name to shape with batch axis.
-    """
-    rows = [(p, int(p[result.LABEL][0]) if result.LABEL in p else None) for p in predictions]
-    labels = [label for _, label in rows if label is not None]
-    output = next((n for n, shape in outputs.items() if len(shape) == 2 and shape[1] != 1), None)
-    binary = output is None and len(outputs) == 1 and bool(labels) and set(labels) <= {0, 1}
-    if binary:
-        output = next(iter(outputs))
-        scores = np.concatenate([p[f"{side}/{output}"] for p, _ in rows for side in ("cloud", "edge")])
-        if scores.size != 2 * len(rows) or scores.min() < 0 or scores.max() > 1:
-            output = None
-    if output is None:
-        return Agreement(None, len(rows), len(labels), 0, 0, 0)
-    flips = cloud_right = edge_right = 0
-    for prediction, label in rows:
-        cloud, edge = (_answer(prediction[f"{side}/{output}"], binary) for side in ("cloud", "edge"))
-        flips += cloud != edge
-        if label is not None:
-            cloud_right += cloud == label
-            edge_right += edge == label
-    return Agreement(output, len(rows), len(labels), flips, cloud_right, edge_right)
-
-
-def _answer(scores: np.ndarray, binary: bool) -> int:
-    # A NaN score is never the answer by accident: argmax would pick it, -1 matches no label and no other answer.
-    if np.isnan(scores).any():
-        return -1
-    return int(scores[0] > 0.5) if binary else int(np.argmax(scores))

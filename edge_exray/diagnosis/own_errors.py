@@ -21,6 +21,10 @@ from edge_exray.models.alignment import Layer
 _NORMAL_CLIPPED_SHARE = 0.01
 _NORMAL_CLIPPED_VALUES = 2
 
+# A step of rounding that no tensor shows: in the range of the values, of 8 bits, which weights have where activations
+# are finer; in the largest value, of the 11 significant bits of float16, in models that have nothing coarser.
+_INTEGER_STEP, _FLOAT_STEP = 1 / 255, 2**-10
+
 
 @dataclasses.dataclass(frozen=True)
 class OwnFigures:
@@ -56,6 +60,7 @@ class OwnFigures:
 def figures(evidence: Evidence) -> list[OwnFigures]:
     """Returns the own error of each layer that has one, in execution order."""
     rounding = evidence.replay.summary["own_error"]["rounding"]
+    is_float = not rounding and not any(layer.spec.quantization for layer in evidence.layers)
     found = []
     for layer in evidence.layers:
         own, total = evidence.own_drift(layer), evidence.drift("quantization", layer)
@@ -65,7 +70,9 @@ def figures(evidence: Evidence) -> list[OwnFigures]:
         # A fault may leave the output in a corner of its range, but not widen what the float model computes.
         span = own.reference_max - own.reference_min
         inherited = math.sqrt(max(total.rmse**2 - own.rmse**2, 0.0)) if total.finite else math.nan
-        expected = _expected(layer, own, span, rounding.get(str(layer.index), 0.0))
+        largest = max(abs(own.reference_min), abs(own.reference_max))
+        least_step = largest * _FLOAT_STEP if is_float else span * _INTEGER_STEP
+        expected = _expected(layer, own, least_step, rounding.get(str(layer.index), 0.0))
         found.append(OwnFigures(layer, own, expected, inherited, max(highs) - min(lows)))
     return found
 
@@ -84,10 +91,9 @@ def outlier(found: Sequence[OwnFigures], limit: float) -> OwnFigures | None:
     return next((own for own in found if own.ratio > bound), None)
 
 
-def _expected(layer: Layer, own: DriftStatistics, span: float, rounding: float) -> float:
+def _expected(layer: Layer, own: DriftStatistics, least_step: float, rounding: float) -> float:
     quantization = layer.spec.quantization
-    # A 256th of the range also where the tensor is finer or float: weights have 8 bits.
-    step = max(max(quantization.scale) if quantization else 0.0, span / 255)
+    step = max(max(quantization.scale) if quantization else 0.0, least_step)
     square = step**2 / 12 + rounding**2
     if quantization and own.clipped <= _NORMAL_CLIPPED_VALUES + _NORMAL_CLIPPED_SHARE * own.quantized:
         low, high = quantization.range(layer.spec.dtype)

@@ -10,6 +10,8 @@ from typing import Any
 from edge_exray import errors, schemas
 
 FORMAT_VERSION = 1
+LEGS = ("conversion", "quantization", "kernel", "preprocessing")
+"""The legs that the report shows and that a suspect can stand out in."""
 
 
 class Verdict(str, enum.Enum):
@@ -89,6 +91,11 @@ class Report:
     kernels: dict[str, Any] | None = None
     worst_frames: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     lint: dict[str, Any] | None = None
+    classes: list[str] | None = None
+    attribution: dict[str, Any] | None = None
+    baseline: dict[str, Any] | None = None
+    slices: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    instability: dict[str, Any] | None = None
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from edge_exray.diagnosis import checks, own_errors, pictures
+from edge_exray.diagnosis.attribution import attribute
+from edge_exray.diagnosis.check import Check
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Report, Verdict
+from edge_exray.diagnosis.run import run
 from edge_exray.models.alignment import Layer
 from edge_exray.replay.input_samples import InputSample
 from edge_exray.replay.worst_frames import WorstFrame
@@ -21,28 +24,35 @@ _PICTURES = 4
 def diagnose(
     evidence: Evidence,
     *,
+    users_checks: Sequence[Check] = (),
     extra_checks: Sequence[CheckResult] = (),
-    kernels: dict[str, Any] | None = None,
 ) -> Report:
     """Judges the evidence of a replay.
 
     Args:
         evidence: What `gather` made of the replay.
+        users_checks: Checks of a user's module, see `edge_exray.check`.
         extra_checks: Results of checks that were made elsewhere, such as TFMA's thresholds; they count like all
             others, after the built-in ones.
-        kernels: A document of `schemas/kernel_profile.schema.json` to show in the report; it has no vote.
 
     Returns:
         The report; its verdict is `failed` when a check failed, else `inconclusive` when one was, else `passed`.
+
+    Raises:
+        ModuleError: A user's check has no place among the others, or the name of another one.
     """
     replay = evidence.replay
-    findings = [finding for check in checks.CHECKS if (finding := check(evidence)) is not None]
+    staged = [
+        (stage, found) for stage, check in checks.arrange(users_checks) if (found := run(check, evidence)) is not None
+    ]
+    findings = [found for _, found in staged]
     results = [result for result, _ in findings] + list(extra_checks)
     suspects = [dataclasses.replace(suspect, check=result.name) for result, found in findings for suspect in found]
     verdicts = {result.verdict for result in results}
     verdict = next(v for v in (Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.PASSED) if v in verdicts)
-    agreement = evidence.agreement
+    agreement, instability = evidence.agreement, evidence.instability
     own = {own.layer.index: own for own in own_errors.figures(evidence)}
+    attribution = attribute(evidence, staged)
     return Report(
         verdict=verdict,
         summary=_summary(verdict, results, agreement.frames, replay.failures.failed),
@@ -67,9 +77,14 @@ def diagnose(
         legs={leg: _leg(leg, note, evidence) for leg, note in replay.summary["legs"].items()},
         preprocessing=_preprocessing(evidence),
         environment=replay.summary["environment"],
-        kernels=kernels,
+        kernels=evidence.kernels,
         worst_frames=[_worst_frame(frame, evidence) for frame in replay.worst_frames()],
         lint=replay.summary["lint"],
+        classes=(replay.summary["input_contract"] or {}).get("labels"),
+        attribution=None if attribution is None else dataclasses.asdict(attribution),
+        baseline=next((r.evidence for r in results if r.name == "regression" and r.evidence.get("report")), None),
+        slices=_slices(evidence),
+        instability=None if instability is None else instability.to_dict(evidence.spec.confidence),
     )
 
 
@@ -78,9 +93,27 @@ def _summary(verdict: Verdict, results: Sequence[CheckResult], frames: int, fail
     if verdict is Verdict.PASSED:
         judgement = f"The edge model does what the cloud model does: all {len(results)} checks passed"
         return f"{judgement} on {frames} frames.{omitted}"
-    first = next(result for result in results if result.verdict is verdict)
+    found = [result for result in results if result.verdict is verdict]
+    # Of several checks without enough frames, the one that takes the most.
+    first = found[0] if verdict is Verdict.FAILED else max(found, key=lambda r: r.evidence.get("needed_frames", 0))
     word = "The edge model must not ship" if verdict is Verdict.FAILED else "Not enough evidence to ship"
     return f"{word}. {first.message}{omitted}"
+
+
+def _slices(evidence: Evidence) -> list[dict[str, Any]]:
+    # Bonferroni: the intervals hold for all slices together.
+    confidence = 1 - (1 - evidence.spec.confidence) / max(len(evidence.slices), 1)
+    return [
+        {
+            "slice": name,
+            "frames": part.frames,
+            "label_flip_rate": part.label_flip_rate,
+            "interval": part.flipped and list(part.flipped.interval(confidence)),
+            "cloud_accuracy": part.accuracy("cloud"),
+            "edge_accuracy": part.accuracy("edge"),
+        }
+        for name, part in evidence.slices.items()
+    ]
 
 
 def _preprocessing(evidence: Evidence) -> dict[str, Any]:

@@ -110,6 +110,16 @@ class DriftStatistics(Comparison):
         return self.error_sum / self.finite if self.finite else math.nan
 
     @property
+    def reference_rms(self) -> float:
+        """Root mean square of the finite reference values, in the units of the tensor; NaN without any."""
+        return math.sqrt(self.reference_square_sum / self.finite) if self.finite else math.nan
+
+    @property
+    def edge_rms(self) -> float:
+        """The same of the edge run."""
+        return math.sqrt(self.edge_square_sum / self.finite) if self.finite else math.nan
+
+    @property
     def saturated_share(self) -> float:
         """Share of edge values at a limit of their integer dtype; NaN for a tensor that is not quantised."""
         return self.saturated / self.quantized if self.quantized else math.nan
@@ -141,6 +151,8 @@ class DriftStatistics(Comparison):
             "cosine": self.cosine,
             "reference_range": [self.reference_min, self.reference_max],
             "edge_range": [self.edge_min, self.edge_max],
+            "reference_rms": self.reference_rms,
+            "edge_rms": self.edge_rms,
             "reference_nonfinite": self.reference_nonfinite,
             "edge_nonfinite": self.edge_nonfinite,
             "saturated_share": self.saturated_share,

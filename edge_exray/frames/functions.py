@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge_exray import errors
+from edge_exray.diagnosis.check import Check
 from edge_exray.frames import examples
 from edge_exray.models.tensors import TensorSpec
 
@@ -30,6 +31,7 @@ class Frame:
         edge: Edge input name to array with a batch axis of 1: what the app feeds.
         label: Index of the true class, or None.
         slices: Slice key to value, as text.
+        variants: Name of each variant of the edge inputs to what `edge` would be.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Frame:
     edge: Inputs
     label: int | None
     slices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    variants: Mapping[str, Inputs] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,19 +50,24 @@ class UserFunctions:
         reference_inputs_fn: Returns cloud input name to array *without* batch axis. Default: the features that
             are named like the model's inputs, reshaped to the shape of the input.
         edge_inputs_fn: The same for what the app feeds to the edge model. Default: the reference inputs.
+        edge_variants_fn: Returns the name of each variant of the app's preprocessing to the same, for example
+            of several JPEG qualities, see `edge_exray.frames.variants`. Default: none.
         calibration_inputs_fn: The same for the calibration of a quantised conversion. Default: the reference
             inputs.
         label_fn: Returns the index of the true class, or None. Default: the feature `label`, where it is one value.
         frame_id_fn: Returns a stable id: text, bytes or an integer. Default: a hash of the example.
         source: Where the functions came from, for messages.
+        checks: The module's checks in the order in which they were written, see `edge_exray.check`.
     """
 
     reference_inputs_fn: Callable[[examples.Example], Inputs] | None = None
     edge_inputs_fn: Callable[[examples.Example], Inputs] | None = None
+    edge_variants_fn: Callable[[examples.Example], Mapping[str, Inputs]] | None = None
     calibration_inputs_fn: Callable[[examples.Example], Inputs] | None = None
     label_fn: Callable[[examples.Example], Any] | None = None
     frame_id_fn: Callable[[examples.Example], str] | None = None
     source: str = "the default functions"
+    checks: tuple[Check, ...] = ()
 
     def frame(
         self,
@@ -84,7 +92,8 @@ class UserFunctions:
         with _named(frame_id):
             reference = self._inputs("reference_inputs_fn", example, reference_specs)
             edge = self._inputs("edge_inputs_fn", example, edge_specs) if self.edge_inputs_fn else reference
-            return Frame(frame_id, reference, edge, self._label(example), _slices(example, slice_keys))
+            variants = self._variants(example, edge_specs) if self.edge_variants_fn else {}
+            return Frame(frame_id, reference, edge, self._label(example), _slices(example, slice_keys), variants)
 
     def frame_id(self, example: examples.Example) -> str:
         """Returns the stable id of the frame of an example.
@@ -119,8 +128,21 @@ class UserFunctions:
     def _inputs(self, name: str, example: examples.Example, specs: Mapping[str, TensorSpec]) -> Inputs:
         if getattr(self, name) is None:
             return {key: _feature(example, spec, len(specs)) for key, spec in specs.items()}
-        returned = self._call(name, example)
-        place = f"{name} of {self.source}"
+        return self._complete(self._call(name, example), specs, f"{name} of {self.source}")
+
+    def _variants(self, example: examples.Example, specs: Mapping[str, TensorSpec]) -> dict[str, Inputs]:
+        returned = self._call("edge_variants_fn", example)
+        place = f"edge_variants_fn of {self.source}"
+        # The names stand between slashes where the answers are stored, beside those of the two sides.
+        if not isinstance(returned, Mapping) or not all(map(_is_variant, returned)):
+            got = sorted(map(str, returned)) if isinstance(returned, Mapping) else type(returned).__name__
+            raise errors.ModuleError(
+                f"{place}: must return the name of each variant to its inputs, names without a slash and none of them "
+                f"cloud or edge; returned {got}"
+            )
+        return {name: self._complete(inputs, specs, f"{place}, {name}") for name, inputs in returned.items()}
+
+    def _complete(self, returned: Any, specs: Mapping[str, TensorSpec], place: str) -> Inputs:
         if not isinstance(returned, Mapping) or set(returned) != set(specs):
             got = sorted(returned) if isinstance(returned, Mapping) else type(returned).__name__
             raise errors.ModuleError(f"{place}: must return the model's inputs {sorted(specs)}, returned {got}")
@@ -166,22 +188,27 @@ class UserFunctions:
 
 
 def load_functions(source: str | None) -> UserFunctions:
-    """Loads the functions of a user's module.
+    """Loads the functions and the checks of a user's module.
 
     Args:
         source: Path of a `.py` file, name of an importable module, or None for the defaults.
 
     Raises:
-        ModuleError: The module is missing, does not import, or has none of the functions.
+        ModuleError: The module is missing, does not import, or has neither one of the functions nor a check.
     """
     if not source:
         return UserFunctions()
     module = _load_file(pathlib.Path(source)) if source.endswith(".py") else _load_module(source)
     names = [f.name for f in dataclasses.fields(UserFunctions) if f.name.endswith("_fn")]
     found = {name: getattr(module, name) for name in names if hasattr(module, name)}
-    if not found:
-        raise errors.ModuleError(f"{source} defines none of the functions {', '.join(names)}")
-    return UserFunctions(**found, source=source)
+    # One check may go by several names; by identity, because two that are alike are two.
+    checks = {id(value): value for value in vars(module).values() if isinstance(value, Check)}
+    if not found and not checks:
+        raise errors.ModuleError(
+            f"{source} defines none of the functions {', '.join(names)}, and no function in it is a check "
+            "(@edge_exray.check)"
+        )
+    return UserFunctions(**found, source=source, checks=tuple(checks.values()))
 
 
 @contextlib.contextmanager
@@ -223,6 +250,10 @@ def _line(error: Exception, function: Callable[..., Any]) -> str:
     file = getattr(getattr(function, "__code__", None), "co_filename", None)
     lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == file]
     return f"line {lines[-1]}; " if lines else ""
+
+
+def _is_variant(name: Any) -> bool:
+    return isinstance(name, str) and bool(name) and "/" not in name and name not in ("cloud", "edge")
 
 
 def _class_index(value: Any) -> int | None:

@@ -4,11 +4,6 @@ The ops run in a child process for each set of kernels, because a reference kern
 counted, and the other ops and legs stay whole.
 """
 
-import contextlib
-import pickle
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +12,7 @@ import numpy as np
 from edge_exray import errors
 from edge_exray.models import isolation
 from edge_exray.models.tflite import EdgeModel
+from edge_exray.replay.child import ENDED, Child
 from edge_exray.replay.kernel_worker import Request
 from edge_exray.replay.statistics import Key, ReplayStatistics
 
@@ -40,7 +36,7 @@ class KernelLeg:
         self._edge = edge
         self._other = other or edge.content
         self._signature = signature
-        self._children: dict[str, _Child] = {}
+        self._children: dict[str, Child] = {}
         self.obstacle = isolation.obstacle(edge.content, edge.graph)
 
     def compare(self, feed: Mapping[str, np.ndarray], statistics: ReplayStatistics, slices: Sequence[str]) -> None:
@@ -57,12 +53,12 @@ class KernelLeg:
             for part in slices:
                 for op, drift in drifts.items():
                     statistics.at(Key("kernel", part, kernels, str(op))).merge(drift)
-                for op in self._children[kernels].dead:
+                for op in self._children[kernels].first:
                     statistics.at(Key("kernel", part, kernels + DIED, str(op))).frames += 1
 
     def endings(self) -> dict[str, dict[int, str]]:
         """Returns, by kernels, op index to how the process ended that ran it."""
-        return {kernels: dict(child.dead) for kernels, child in self._children.items() if child.dead}
+        return {kernels: dict(child.first) for kernels, child in self._children.items() if child.first}
 
     def close(self) -> None:
         """Ends the child processes."""
@@ -77,9 +73,9 @@ class KernelLeg:
             try:
                 if kernels not in self._children:
                     request = Request(self._edge.content, self._other, kernels, self._signature, ops, feed)
-                    self._children[kernels] = _Child(request)
+                    self._children[kernels] = Child("edge_exray.replay.kernel_worker", request)
                 return self._children[kernels].ask(feed)
-            except (EOFError, BrokenPipeError, pickle.UnpicklingError) as e:
+            except ENDED as e:
                 child = self._children.pop(kernels, None)
                 ending = f": {child.close()}" if child else ""
                 error = errors.ModelError(
@@ -88,39 +84,3 @@ class KernelLeg:
                 )
                 error.__cause__ = e
         raise error
-
-
-class _Child:
-    """A running worker."""
-
-    def __init__(self, request: Request) -> None:
-        # Open as long as the process: `close` reads what it wrote.
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge_exray.replay.kernel_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-        )
-        self.dead: dict[int, str] = self.ask(request)
-
-    def ask(self, question: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        pickle.dump(question, self._process.stdin)
-        self._process.stdin.flush()
-        return pickle.load(self._process.stdout)
-
-    def close(self) -> str:
-        """Ends the process and returns the last line that it wrote."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
-        with contextlib.suppress(BrokenPipeError):  # it had not read all of the last question
-            self._process.stdin.close()
-        with self._errors as stream:
-            stream.seek(0)
-            lines = stream.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"

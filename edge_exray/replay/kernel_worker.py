@@ -12,7 +12,7 @@ import pickle
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from edge_exray.drift.values import Values
 from edge_exray.models import isolation
 from edge_exray.models.graph import read_graph
 from edge_exray.models.tflite import EdgeModel
+from edge_exray.replay import child
 
 _REFUSED = 3
 
@@ -121,23 +122,15 @@ def main(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answers requests until there are no more."""
     request: Request = pickle.load(requests)
     dead = find_dead(request, request.ops)
-    _answer(answers, dead)
+    child.answer(answers, dead)
     bench = Bench(request, [op for op in request.ops if op not in dead])
     while True:
         try:
             feed = pickle.load(requests)
         except EOFError:
             return
-        _answer(answers, bench.compare(feed))
-
-
-def _answer(answers: BinaryIO, answer: Any) -> None:
-    pickle.dump(answer, answers)
-    answers.flush()
+        child.answer(answers, bench.compare(feed))
 
 
 if __name__ == "__main__":
-    # Kernels print to the standard output; the answers have a copy of it, and what is printed goes to the error output.
-    channel = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    main(sys.stdin.buffer, channel)
+    child.serve(main)

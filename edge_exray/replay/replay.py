@@ -63,7 +63,7 @@ def replay(
     try:
         return result.write(out, head, alignment, tally, predictions())
     finally:
-        replayer.kernels.close()
+        replayer.close()
 
 
 def head_frames(

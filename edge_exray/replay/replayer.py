@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,9 @@ from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.replay.contracts import broken, contract_of
+from edge_exray.replay.environments import Environments
 from edge_exray.replay.kernel_leg import KernelLeg
+from edge_exray.replay.origin import origin
 from edge_exray.replay.own_error import OwnError, OwnErrorSummary
 from edge_exray.replay.sampling import Sampling
 from edge_exray.replay.statistics import ALL_FRAMES, Key, ReplayStatistics
@@ -37,12 +40,16 @@ class Prediction:
         cloud: Output name to array with batch axis: the cloud model on the reference inputs.
         edge: The same of the edge model on the edge inputs: what a user of the app sees.
         nrmse: Output name to normalised RMSE between the two, see `DriftStatistics.nrmse`.
+        rmse: Output name to RMSE between the two; infinite where a value of one side is not finite.
+        environments: Name of each other environment and variant to output name to array, or why it gave no answer.
     """
 
     frame: Frame
     cloud: Inputs
     edge: Inputs
     nrmse: dict[str, float]
+    rmse: dict[str, float]
+    environments: Mapping[str, Inputs | str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +98,7 @@ class Replayer:
         ):
             model.rename(interface.inputs, interface.outputs)
         self.kernels = KernelLeg(self.edge, self.cloud.signature)
+        self.environments = Environments(self.edge, self.interface, self.cloud.signature)
         self.sampling = Sampling()
         self._beside = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         self.contract = contract_of(self.edge)
@@ -175,12 +183,28 @@ class Replayer:
             legs["quantization"] = (float_outputs, quantized_outputs)
         for leg, (reference, edge) in legs.items():
             _compare_outputs(statistics, slices, leg, reference, edge)
-        nrmse = {}
+        environments = self._replay_environments(frame)
+        nrmse, rmse = {}, {}
         for name in self.edge.outputs:
             drift = DriftStatistics()
             drift.update(cloud_outputs[name], edge_outputs[name])
             nrmse[name] = drift.nrmse
-        return Prediction(dataclasses.replace(frame, reference={}, edge={}), cloud_outputs, edge_outputs, nrmse)
+            rmse[name] = drift.rmse if drift.finite == drift.values else math.inf
+        bare = dataclasses.replace(frame, reference={}, edge={}, variants={})
+        return Prediction(bare, cloud_outputs, edge_outputs, nrmse, rmse, environments)
+
+    def close(self) -> None:
+        """Ends child processes."""
+        self.kernels.close()
+        self.environments.close()
+
+    def _replay_environments(self, frame: Frame) -> dict[str, Inputs | str]:
+        answers = self.environments.answers(frame.edge)
+        if clash := sorted(answers.keys() & frame.variants):
+            raise errors.ModuleError(
+                f"edge_variants_fn names variants like the environments {clash}: name them otherwise"
+            )
+        return answers | {name: self._shipped.infer(inputs) for name, inputs in frame.variants.items()}
 
     def _replay_layers(
         self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame, shipped: Inputs
@@ -265,7 +289,9 @@ def describe_models(paths: ModelPaths, replayer: Replayer) -> dict[str, Any]:
 
 
 def _describe_edge(model: EdgeModel) -> dict[str, Any]:
-    return {"path": model.path, "fingerprint": model.fingerprint, "bytes": model.bytes}
+    description = {"path": model.path, "fingerprint": model.fingerprint, "bytes": model.bytes}
+    made = origin(model)
+    return {**description, "conversion": made} if made else description
 
 
 def _representable(spec: TensorSpec) -> tuple[float, float] | None:

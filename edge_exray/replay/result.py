@@ -19,7 +19,7 @@ from edge_exray.models.alignment import Alignment
 from edge_exray.replay.failures import FrameFailures
 from edge_exray.replay.input_samples import InputSample
 from edge_exray.replay.replayer import Prediction
-from edge_exray.replay.statistics import Key, ReplayStatistics, Statistic, from_line, to_line
+from edge_exray.replay.statistics import ALL_FRAMES, Key, ReplayStatistics, Statistic, from_line, to_line
 from edge_exray.replay.tally import Tally
 from edge_exray.replay.worst_frames import WorstFrame
 
@@ -35,6 +35,9 @@ PARTS = (STATISTICS, PREDICTIONS, FRAMES, WORST_FRAMES, INPUT_SAMPLES)
 """Folders of a result that workers write."""
 
 FRAME_ID, LABEL = "frame_id", "label"
+ENVIRONMENT = "env"
+"""Begins the features of a prediction that hold the answers of an environment: `env/<name>/<output>`."""
+
 _PLACE, _DRIFT = "place", "drift"
 _WORST_ROLES = ("reference", "app", "cloud", "edge")
 _SAMPLE_ROLES = ("reference", "app", "source")
@@ -91,6 +94,11 @@ class ReplayResult:
         """Returns one statistic, or None when that leg did not see that item."""
         return self.statistics.by_key.get(Key(leg, part, kind, item))
 
+    @functools.cached_property
+    def slices(self) -> list[str]:
+        """The slices of the replay, as `"feature:value"`."""
+        return sorted({key.slice for key in self.statistics.by_key} - {ALL_FRAMES})
+
     @property
     def failures(self) -> FrameFailures:
         """The frames that failed, which are in nothing else."""
@@ -106,13 +114,18 @@ class ReplayResult:
         files = sorted(str(p) for p in (self.directory / INPUT_SAMPLES).glob("*.gz"))
         return sorted(map(_input_sample, examples.read_tfrecords(files)), key=lambda sample: sample.rank)
 
+    def frames(self) -> Iterator[dict[str, Any]]:
+        """Yields the line that `frame_line` made of each frame."""
+        yield from map(json.loads, _lines(self.directory / FRAMES))
+
     def prediction_files(self) -> list[str]:
         """Returns the TFRecord files of the predictions."""
         return sorted(str(p) for p in (self.directory / PREDICTIONS).glob("*.gz"))
 
     def predictions(self) -> Iterator[examples.Example]:
-        """Yields a prediction a frame: `frame_id`, `label` (when known), slice features, `cloud/<output>` and
-        `edge/<output>` as flat float32 arrays."""
+        """Yields a prediction a frame: `frame_id`, `label` (when known), slice features, `cloud/<output>`,
+        `edge/<output>` and `env/<environment>/<output>` as flat float32 arrays; `env/<environment>` says why an
+        environment gave no answer."""
         yield from examples.read_tfrecords(self.prediction_files())
 
 
@@ -156,6 +169,12 @@ def prediction_record(prediction: Prediction) -> bytes:
         features[LABEL] = _integer(frame.label)
     for side, outputs in (("cloud", prediction.cloud), ("edge", prediction.edge)):
         features.update({f"{side}/{name}": floats(value) for name, value in outputs.items()})
+    for place, answer in prediction.environments.items():
+        key = f"{ENVIRONMENT}/{place}"
+        if isinstance(answer, str):
+            features[key] = _bytes(answer.encode())
+        else:
+            features.update({f"{key}/{name}": floats(value) for name, value in answer.items()})
     return _serialized(features)
 
 
@@ -235,9 +254,12 @@ def _serialized(features: Mapping[str, Any]) -> bytes:
 
 
 def frame_line(prediction: Prediction) -> str:
-    """Returns the line of JSON that `frames/` keeps of a prediction."""
-    nrmse = {name: value if np.isfinite(value) else None for name, value in prediction.nrmse.items()}
-    return json.dumps({"id": prediction.frame.id, "label": prediction.frame.label, "nrmse": nrmse})
+    """Returns the line of JSON that `frames/` keeps: `id`, `label`, and `nrmse` and `rmse` of each output."""
+    figures = {
+        kind: {name: value if np.isfinite(value) else None for name, value in by_output.items()}
+        for kind, by_output in (("nrmse", prediction.nrmse), ("rmse", prediction.rmse))
+    }
+    return json.dumps({"id": prediction.frame.id, "label": prediction.frame.label, **figures})
 
 
 def write_head(directory: pathlib.Path, summary: Mapping[str, Any], alignment: Alignment) -> None:

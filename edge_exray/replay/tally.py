@@ -5,6 +5,7 @@ import dataclasses
 from edge_exray import errors
 from edge_exray.frames.examples import Example
 from edge_exray.frames.functions import UserFunctions
+from edge_exray.replay.environments import parse_all
 from edge_exray.replay.failures import FrameFailures
 from edge_exray.replay.input_samples import InputSample, source_of
 from edge_exray.replay.kept_frames import KeptFrames
@@ -24,22 +25,25 @@ class TallyOptions:
         worst_frames: How many of the worst frames are kept with their tensors.
         input_samples: Of how many frames the inputs of both sides are kept, where an app prepares its own: what it does
             differently is searched on these.
+        environments: Names of environments that the edge model also answers in, see `Environment`.
         sampling: Which frames the expensive legs see; the outputs are compared for every frame.
 
     Raises:
-        SpecError: A number is negative.
+        SpecError: A number is negative, or there is no such environment.
     """
 
     slice_keys: tuple[str, ...] = ()
     max_failed_frames: int = 0
     worst_frames: int = 5
     input_samples: int = 16
+    environments: tuple[str, ...] = ()
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
         for name in ("max_failed_frames", "worst_frames", "input_samples"):
             if getattr(self, name) < 0:
                 raise errors.SpecError(f"{name} must be 0 or more, is {getattr(self, name)}")
+        parse_all(self.environments)
 
 
 class Tally:
@@ -54,6 +58,7 @@ class Tally:
     def __init__(self, replayer: Replayer, functions: UserFunctions, options: TallyOptions) -> None:
         self._replayer = replayer
         self._replayer.sampling = options.sampling
+        self._replayer.environments.chosen = parse_all(options.environments)
         self._functions = functions
         self._options = options
         self.statistics = ReplayStatistics()

@@ -34,6 +34,11 @@ def model_name(path: str) -> str:
     return " / ".join(parts[-6:-2]) if parts[-2:] == ["Format-Serving", "tflite"] else parts[-1]
 
 
+def class_name(index: int, classes: list[str] | None) -> str:
+    """Returns the name of a class with its index, the index alone where the classes have no names."""
+    return f"{classes[index]} ({index})" if classes and 0 <= index < len(classes) else str(index)
+
+
 def correlation(value: float | None) -> str:
     """Returns a cosine or coefficient of determination; only 1 itself reads "1"."""
     return ">0.999" if value is not None and 0.9995 <= value < 1 else number(value)
@@ -85,6 +90,37 @@ def figure(value: Any, key: str = "") -> str:
     text = number(value)
     unit = {"ms": " ms", "db": " dB"}.get(parts[-1], "")
     return text if text == _MISSING else text + unit
+
+
+def headline(summary: str) -> tuple[str, str]:
+    """Returns the first two sentences of a summary, what is the matter, and the rest."""
+    sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9])", summary)
+    return " ".join(sentences[:2]), " ".join(sentences[2:])
+
+
+def sentence(text: str) -> str:
+    """Returns a part of a sentence as a sentence of its own."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def certainty(check: dict[str, Any]) -> str:
+    """Returns how sure a check is of its figure, as sentences: the interval, and how many frames it takes.
+
+    The bounds are shares where the check, or a figure of its evidence, is about one, as in a `..._rate`. Empty where
+    the message tells it already.
+    """
+    evidence, sentences = check["evidence"], []
+    bounds, needed = evidence.get("interval"), evidence.get("needed_frames")
+    if needed is not None and re.search(rf"\b({needed}|{needed:,})\b", check["message"]):
+        return ""
+    if bounds is not None:
+        parts = {part for key in (check["name"], *evidence) for part in key.split("_")}
+        low, high = (percent(b) if parts & _SHARES else number(b) for b in bounds)
+        level = evidence.get("confidence")
+        sentences.append(f"{low} to {high}" + (f", with a confidence of {percent(level)}." if level else "."))
+    if needed is not None:
+        sentences.append(f"Frames needed to be sure: {number(needed)}.")
+    return " ".join(sentences)
 
 
 def words(identifier: str) -> str:

@@ -1,31 +1,39 @@
 """The report for people: one HTML file that opens without a network.
 
-plotly.js is embedded gzipped (1.5 MB of 4.8 MB), so that the file stays below 3 MB, and inflated by the browser's
-own DecompressionStream. Where that is missing, or scripts are off, the tables carry everything the plot shows.
+The plots are drawn here, in SVG: without scripts the page shows all of them, and a link to a layer opens its details.
 """
 
-import base64
 import functools
-import gzip
-import html
-import textwrap
+import importlib.util
 from typing import Any
+
+import numpy as np
 
 from edge_exray import errors
 from edge_exray.diagnosis.report import Report
-from edge_exray.reporting import formats
+from edge_exray.models.tensors import Quantization
+from edge_exray.reporting import formats, gist, plot
 
 # In the order in which an error can enter on its way from the photograph to the label.
 _LEGS = ("preprocessing", "conversion", "quantization", "kernel")
 
+_SERIES = {"own": "nrmse", "inherited": "inherited_nrmse"}
+_LABELLED_LAYERS = 8
+# 32-bit integers are accumulators, which no value gets near the limits of.
+_NARROW = ("int8", "uint8", "int16")
+
 _FILTERS = (
+    formats.certainty,
+    formats.class_name,
     formats.correlation,
     formats.figure,
+    formats.headline,
     formats.model_name,
     formats.number,
     formats.percent,
     formats.pretty_json,
     formats.ratio,
+    formats.sentence,
     formats.size,
     formats.span,
     formats.words,
@@ -38,13 +46,36 @@ def render_html(report: Report) -> str:
     Raises:
         ExrayError: The packages of the `[report]` extra are missing.
     """
-    try:
-        import jinja2
-        from plotly.offline import get_plotlyjs
-    except ModuleNotFoundError as e:
-        raise errors.ExrayError(
-            f"The HTML report needs the package {e.name}: run `pip install edge-exray[report]`."
-        ) from e
+    if importlib.util.find_spec("jinja2") is None:
+        raise errors.ExrayError("The HTML report needs the package jinja2: run `pip install edge-exray[report]`.")
+    document = report.to_dict()
+    findings = (report.lint or {"findings": []})["findings"]
+    in_order = sorted(document["layers"], key=lambda layer: layer["index"])
+    layers = [_layer(position, layer, findings) for position, layer in enumerate(in_order)]
+    legs = [leg for leg in _LEGS if any(leg in layer["legs"] for layer in layers)]
+    worst = _worst_layers(layers, legs)
+    differing = gist.differing_inputs(document)
+    return _template().render(
+        report=document,
+        decisive=gist.decisive_check(document),
+        layers=layers,
+        legs=legs,
+        has_own_errors=any(layer["own_error"] for layer in layers),
+        worst=worst,
+        highest_nrmse=max((layer["legs"][leg]["nrmse"] for leg, layer in worst.items()), default=0),
+        findings=findings,
+        suspects={s["layer"] for s in document["suspects"]} | _blamed(document),
+        differing_inputs=differing,
+        hypotheses={name: gist.hypotheses(found) for name, found in differing.items()},
+        plots=_plots(layers, legs),
+        labelled_layers=layers[:: max(1, -(-len(layers) // _LABELLED_LAYERS))],
+        chart={"layers": [layer["index"] for layer in layers], "texts": [_text(layer) for layer in layers]},
+    )
+
+
+@functools.cache
+def _template() -> Any:
+    import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__, package_path=""),
@@ -56,39 +87,53 @@ def render_html(report: Report) -> str:
     # Jinja sorts keys by default; the order of legs means something.
     environment.policies["json.dumps_kwargs"] = {}
     environment.filters |= {f.__name__: f for f in _FILTERS}
-    document = report.to_dict()
-    layers = [
-        {**layer, "saturated": _highest(layer, "saturated_share"), "clipped": _highest(layer, "clipped_share")}
-        for layer in sorted(document["layers"], key=lambda layer: layer["index"])
-    ]
-    legs = [leg for leg in _LEGS if any(leg in layer["legs"] for layer in layers)]
-    has_own_errors = any(layer.get("own_error") for layer in layers)
-    worst = _worst_layers(layers, legs)
-    return environment.get_template("report.html.j2").render(
-        report=document,
-        decisive=_decisive_check(document),
-        layers=layers,
-        legs=legs,
-        has_own_errors=has_own_errors,
-        worst=worst,
-        highest_nrmse=max((layer["legs"][leg]["nrmse"] for leg, layer in worst.items()), default=0),
-        findings=(report.lint or {"findings": []})["findings"],
-        suspects={s["layer"] for s in document["suspects"]},
-        differing_inputs={k: v for k, v in document["preprocessing"].items() if not v["identical"]},
-        chart=_chart(layers, legs, document["suspects"]),
-        plotly=_compressed(get_plotlyjs),
-    )
+    return environment.get_template("report.html.j2")
 
 
-def _decisive_check(document: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the check that explains the verdict: checks run in causal order, so it is the first of its kind."""
-    if document["verdict"] == "passed":
-        return None
-    return next((c for c in document["checks"] if c["verdict"] == document["verdict"]), None)
+def _blamed(document: dict[str, Any]) -> set[int]:
+    suspect = (document["attribution"] or {}).get("suspect")
+    return {suspect["layer"]} if suspect else set()
+
+
+def _layer(position: int, layer: dict[str, Any], findings: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns a layer of the report with what its details show beside it."""
+    return {
+        "own_error": None,
+        **layer,
+        "position": position,
+        "saturated": _highest(layer, "saturated_share"),
+        "clipped": _highest(layer, "clipped_share"),
+        "findings": [f for f in findings if f["subgraph"] == 0 and f["op"] == layer["index"]],
+        "ranges": _ranges(layer),
+    }
 
 
 def _highest(layer: dict[str, Any], key: str) -> float | None:
     return max((drift[key] for drift in layer["legs"].values() if drift[key] is not None), default=None)
+
+
+def _ranges(layer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns whose values of the layer lie where, and what the edge tensor can hold, on one scale from 0 to 1."""
+    conversion, quantization = (layer["legs"].get(leg) for leg in ("conversion", "quantization"))
+    rows = []
+    if conversion:
+        rows.append(("Cloud", conversion["reference_range"], conversion.get("reference_rms")))
+    if quantization:
+        rows.append(("Float edge", quantization["reference_range"], quantization.get("reference_rms")))
+        rows.append(("Edge", quantization["edge_range"], quantization.get("edge_rms")))
+    elif conversion:
+        rows.append(("Edge", conversion["edge_range"], conversion.get("edge_rms")))
+    held = layer["quantization"]
+    if held and held["scale"] and layer["dtype"] in _NARROW:
+        limits = Quantization(tuple(held["scale"]), tuple(held["zero_point"])).range(np.dtype(layer["dtype"]))
+        rows.append(("Edge can hold", list(limits), None))
+    known = [row for row in rows if None not in row[1]]
+    low, high = (choose((bound for row in known for bound in row[1]), default=0.0) for choose in (min, max))
+    width = high - low or 1.0
+    return [
+        {"name": name, "bounds": bounds, "rms": rms, "from": (bounds[0] - low) / width, "to": (bounds[1] - low) / width}
+        for name, bounds, rms in known
+    ]
 
 
 def _worst_layers(layers: list[dict[str, Any]], legs: list[str]) -> dict[str, dict[str, Any]]:
@@ -101,27 +146,26 @@ def _worst_layers(layers: list[dict[str, Any]], legs: list[str]) -> dict[str, di
     return worst
 
 
-def _chart(layers: list[dict[str, Any]], legs: list[str], suspects: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns what `report.js` plots: nRMSE of every leg over the layers in graph order."""
-    return {
-        "layers": [layer["index"] for layer in layers],
-        "hover": [_hover_text(layer) for layer in layers],
-        "legs": {leg: [layer["legs"].get(leg, {}).get("nrmse") for layer in layers] for leg in legs},
-        "suspects": [{"layer": s["layer"], "leg": s["leg"]} for s in suspects],
-    }
+def _plots(layers: list[dict[str, Any]], legs: list[str]) -> list[dict[str, Any]]:
+    """Returns title and panels of each plot over the layers in graph order."""
+    drift = {leg: [layer["legs"].get(leg, {}).get("nrmse") for layer in layers] for leg in legs}
+    own = {name: [(layer["own_error"] or {}).get(key) for layer in layers] for name, key in _SERIES.items()}
+    plots = [
+        ("Drift of each layer, by leg", drift),
+        ("Quantization: what each op adds itself, and what it inherits", own),
+    ]
+    return [
+        {"title": title, "names": list(figures), "panels": plot.panels(figures)}
+        for title, figures in plots
+        if any(value is not None for values in figures.values() for value in values)
+    ]
 
 
-def _hover_text(layer: dict[str, Any]) -> str:
-    def wrapped(name: str) -> str:
-        # plotly reads hover texts as HTML of its own kind.
-        return "<br>  ".join(html.escape(line) for line in textwrap.wrap(name, 44, max_lines=5, placeholder=" …"))
-
-    lines = [f"<b>{layer['index']} · {html.escape(layer['op'])}</b>", wrapped(layer["name"])]
-    lines.append(f"cloud: {wrapped(layer['cloud_tensor'] or layer['status'])}")
+def _text(layer: dict[str, Any]) -> str:
+    """Returns a layer in a few lines, for who points at it or hears of it."""
+    lines = [f"Layer {layer['index']}, {layer['op']}", max(layer["name"].split(";"), key=len)]
     lines += [f"{leg}: nRMSE {formats.number(drift['nrmse'])}" for leg, drift in layer["legs"].items()]
-    return "<br>".join(lines)
-
-
-@functools.cache
-def _compressed(read_script: Any) -> str:
-    return base64.b64encode(gzip.compress(read_script().encode(), mtime=0)).decode()
+    own = layer["own_error"]
+    if own:
+        lines.append(f"own: {formats.number(own['nrmse'])}, inherited: {formats.number(own['inherited_nrmse'])}")
+    return "\n".join(lines)

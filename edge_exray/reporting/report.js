@@ -24,55 +24,72 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-async function loadPlotly() {
-  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
-  const script = document.createElement("script");
-  script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
-  document.head.append(script);
-}
+// The plots are one slider over the layers: what it points at is shown below it.
+function explore(chart) {
+  const { layers, texts } = JSON.parse(document.getElementById("chart-data").textContent);
+  const [cursor, hint] = ["cursor", "hint"].map((name) => chart.appendChild(Object.assign(document.createElement("div"), { className: name, ariaHidden: true })));
+  const share = (position) => (position + 0.5) / layers.length;
+  let selected = -1;
 
-function draw(chart) {
-  const data = JSON.parse(document.getElementById("chart-data").textContent);
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-  const at = new Map(data.layers.map((layer, position) => [layer, position]));
-  const symbols = { preprocessing: "diamond", conversion: "square", quantization: "circle", kernel: "triangle-up" };
-  const hovertemplate = "%{text}<extra></extra>";
-  const traces = Object.entries(data.legs).map(([leg, nrmse]) => ({
-    name: leg, x: data.layers, y: nrmse, text: data.hover, hovertemplate, mode: "lines+markers",
-    line: { color: colour(leg), width: 1.5 }, marker: { color: colour(leg), size: 5, symbol: symbols[leg] },
-  }));
-  const marked = data.suspects.filter(({ layer }) => at.has(layer));
-  if (marked.length) {
-    traces.push({
-      name: "suspect", x: marked.map(({ layer }) => layer), y: marked.map(({ layer, leg }) => data.legs[leg]?.[at.get(layer)] ?? null),
-      text: marked.map(({ layer }) => data.hover[at.get(layer)]), hovertemplate, mode: "markers",
-      marker: { color: "#d9453b", size: 13, symbol: "circle-open", line: { width: 2 } },
-    });
+  function select(position) {
+    document.querySelectorAll(".layer.shown, tr.shown").forEach((old) => old.classList.remove("shown"));
+    selected = position;
+    for (const kind of ["layer", "row"]) document.getElementById(`${kind}-${layers[position]}`).classList.add("shown");
+    cursor.style.setProperty("--at", share(position));
+    chart.setAttribute("aria-valuenow", layers[position]);
+    chart.setAttribute("aria-valuetext", texts[position]);
   }
-  // A floor for the axis: rounding noise shall not look like an error.
-  const top = 1.05 * Math.max(0.01, ...Object.values(data.legs).flat());
-  const scale = (log) => (log ? { "yaxis.type": "log", "yaxis.autorange": true } : { "yaxis.type": "linear", "yaxis.range": [0, top] });
-  const grid = "rgba(128,136,144,.22)";
-  Plotly.newPlot(chart, traces, {
-    margin: { l: 56, r: 8, t: 8, b: 48 }, paper_bgcolor: "transparent", plot_bgcolor: "transparent",
-    font: { size: 12, color: "#707a84", family: getComputedStyle(document.body).fontFamily }, hovermode: "closest", hoverdistance: 30, dragmode: "zoom",
-    hoverlabel: { align: "left", bgcolor: "#20262c", bordercolor: "#20262c", font: { color: "#f2f4f6", size: 12 } },
-    showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-    xaxis: { title: { text: "layer" }, gridcolor: grid, zeroline: false, range: [data.layers[0] - 0.5, data.layers.at(-1) + 0.5] },
-    yaxis: { title: { text: "nRMSE" }, gridcolor: grid, zeroline: false, range: [0, top], exponentformat: "power", automargin: true },
-    shapes: marked.map(({ layer }) => ({
-      type: "line", x0: layer, x1: layer, yref: "paper", y0: 0, y1: 1, layer: "below", line: { color: "#d9453b", width: 1, dash: "dot" },
-    })),
-  }, { responsive: true, displaylogo: false, displayModeBar: false });
-  chart.on("plotly_click", ({ points }) => { location.hash = `layer-${points[0].x}`; });
-  document.getElementById("log-scale").addEventListener("change", (event) =>
-    Plotly.relayout(chart, scale(event.target.checked)));
-  addEventListener("beforeprint", () => Plotly.relayout(chart, { width: 680 }));
-  addEventListener("afterprint", () => Plotly.relayout(chart, { width: null, autosize: true }));
+
+  function point(position) {
+    hint.hidden = position < 0;
+    if (position < 0) return;
+    hint.textContent = texts[position];
+    hint.style.setProperty("--at", share(position));
+    hint.classList.toggle("left", share(position) > 0.5);
+  }
+
+  function choose(position) {
+    select(Math.min(Math.max(position, 0), layers.length - 1));
+    history.replaceState(null, "", `#layer-${layers[selected]}`);
+  }
+
+  function follow() {
+    const position = layers.findIndex((layer) => location.hash === `#layer-${layer}`);
+    if (position < 0) return false;
+    select(position);
+    const details = document.getElementById(`layer-${layers[position]}`);
+    details.scrollIntoView();
+    details.focus({ preventScroll: true });
+    return true;
+  }
+
+  const under = (event) => {
+    const box = chart.getBoundingClientRect();
+    return Math.min(Math.max(Math.floor(((event.clientX - box.left) / box.width) * layers.length), 0), layers.length - 1);
+  };
+  chart.addEventListener("pointermove", (event) => point(under(event)));
+  chart.addEventListener("pointerleave", () => point(-1));
+  chart.addEventListener("click", (event) => choose(under(event)));
+  chart.addEventListener("keydown", (event) => {
+    const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -layers.length, End: layers.length };
+    if (event.key in steps) choose(selected + steps[event.key]);
+    else if (event.key === "Enter") follow();
+    else return;
+    event.preventDefault();
+  });
+  document.querySelector("#layers-table tbody").addEventListener("click", (event) => {
+    const row = event.target.closest("tr");
+    if (!event.target.closest("a") && !String(getSelection())) location.hash = row.id.replace("row", "layer");
+  });
+  addEventListener("hashchange", follow);
+
+  for (const [name, value] of Object.entries({ role: "slider", tabindex: 0, "aria-label": "Layer", "aria-valuemin": layers[0], "aria-valuemax": layers.at(-1) })) {
+    chart.setAttribute(name, value);
+  }
+  document.documentElement.classList.add("scripted");
+  point(-1);
+  if (!follow()) select(layers.indexOf(Number(chart.dataset.first)));
 }
 
 const chart = document.getElementById("chart");
-if (chart && "DecompressionStream" in window) {
-  loadPlotly().then(() => { chart.classList.add("drawn"); draw(chart); });
-}
+if (chart) explore(chart);

@@ -44,12 +44,13 @@ def validate(conv_net, edge_models, eval_examples, tmp_path):
 
 
 def test_a_healthy_model_ends_with_0(validate, tmp_path):
-    result = validate("--profile")
+    result = validate("--profile", "--environment", "xnnpack:2")
     assert result.returncode == 0, result.stderr
     assert complaints(result) == []
-    assert re.search(r"all \d+ checks passed on 60 frames", " ".join(result.stdout.split()))
+    assert re.search(r"all \d+ checks passed on 140 frames", " ".join(result.stdout.split()))
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["kernels"]["models"][0]["ops"]
+    assert [environment["name"] for environment in report["instability"]["environments"]] == ["edge", "xnnpack:2"]
     assert str(tmp_path / "out" / "report.html") in result.stdout.replace("\n", "")
 
 

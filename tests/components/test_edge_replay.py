@@ -37,6 +37,9 @@ BGR = """
 def edge_inputs_fn(example):
     return {"image": example["image"].reshape(16, 16, 3)[..., ::-1]}
 
+def edge_variants_fn(example):
+    return {"rgb": {"image": example["image"].reshape(16, 16, 3)}}
+
 def frame_id_fn(example):
     return example["name"][0].decode()
 """
@@ -62,12 +65,11 @@ def label_fn(example):
     return example["label"][0]
 """
 )
-ONE_PROCESS = ["--direct_running_mode=multi_processing", "--direct_num_workers=1"]
 TWO_THREADS = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]
 TWO_PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 SPLITS = {"train": 25, "eval": 15, "empty": 0}
 # The parameters of the fixture `expected`.
-AS_EXPECTED = {"splits": ["train", "eval"], "slice_keys": ["light"], "kernel_frames": 4}
+AS_EXPECTED = {"splits": ["train", "eval"], "slice_keys": ["light"], "kernel_frames": 4, "environments": ["xnnpack:2"]}
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +160,11 @@ def expected(conv_net, edge_models, examples, tmp_path_factory) -> ReplayResult:
         read_tfrecords(files),
         folder / "replay",
         functions=functions,
-        options=TallyOptions(("light",), sampling=sample(lambda: read_tfrecords(files), functions, 0, 4)),
+        options=TallyOptions(
+            ("light",),
+            environments=("xnnpack:2",),
+            sampling=sample(lambda: read_tfrecords(files), functions, 0, 4),
+        ),
     )
 
 
@@ -186,7 +192,8 @@ def test_beam_learns_what_the_library_learns(beam_args, models, examples, output
     assert set(predictions) == {f"{split}-{i}".encode() for split in ("train", "eval") for i in range(SPLITS[split])}
     for name, twin in twins.items():
         assert set(predictions[name]) == set(twin) == {
-            "frame_id", "label", "light", "cloud/probabilities", "edge/probabilities"
+            "frame_id", "label", "light", "cloud/probabilities", "edge/probabilities", "env/rgb/probabilities",
+            "env/xnnpack:2/probabilities",
         }  # fmt: skip
         for feature, value in twin.items():
             np.testing.assert_array_equal(predictions[name][feature], value)
@@ -211,11 +218,10 @@ def test_beam_learns_what_the_library_learns(beam_args, models, examples, output
     assert output.get_int_custom_property("edge_model_id") == 42
 
 
-@pytest.mark.parametrize("beam_args", [ONE_PROCESS, TWO_PROCESSES], ids=["one_process", "two_processes"])
-def test_frames_that_fail_are_counted_over_all_workers(beam_args, models, examples, output, monkeypatch):
+def test_frames_that_fail_are_counted_over_all_workers(models, examples, output, monkeypatch):
     # Not packaged, so that the notes of the workers lie beside the module.
     monkeypatch.setattr(udf_utils, "should_package_user_modules", lambda: False)
-    do(models, examples, output, module=UNRELIABLE, max_failed_frames=2, worst_frames=3, beam_args=beam_args)
+    do(models, examples, output, module=UNRELIABLE, max_failed_frames=2, worst_frames=3, beam_args=TWO_PROCESSES)
 
     result = ReplayResult.open(output.uri)
     document = result.failures.to_dict()
@@ -236,7 +242,7 @@ def test_frames_that_fail_are_counted_over_all_workers(beam_args, models, exampl
     ]  # fmt: skip
     notes = (pathlib.Path(output.uri).parent / "workers").iterdir()
     workers = {int(note.name.split("-")[0]) for note in notes} - {os.getpid()}
-    assert 1 <= len(workers) <= int(beam_args[1][-1])
+    assert 1 <= len(workers) <= 2
 
 
 def test_more_failed_frames_than_allowed_are_an_error_and_no_result(models, examples, output):
@@ -371,6 +377,8 @@ def test_a_broken_edge_model_is_named(content, words, models, examples, output, 
         ({"splits": "eval"}, r"splits is a list of names, write \['eval'\]"),
         ({"slice_keys": "light"}, r"slice_keys is a list of names, write \['light'\]"),
         ({"max_failed_frames": -1}, "max_failed_frames must be 0 or more, is -1"),
+        ({"environments": "reference"}, r"environments is a list of names, write \['reference'\]"),
+        ({"environments": ["refrence"]}, "there is no environment 'refrence'.*did you mean reference"),
         ({"worst_frames": -1}, "worst_frames must be 0 or more, is -1"),
         ({"module_file": "a.py", "module_path": "a"}, "module_file and module_path exclude each other"),
     ],

@@ -1,3 +1,4 @@
+import json
 import pathlib
 
 import models_zoo
@@ -45,7 +46,7 @@ def _bgr(example):
 def replays(conv_net, edge_models, tmp_path_factory) -> dict[str, EdgeReplayResult]:
     """Artifacts as EdgeReplay makes them: a healthy app, one that feeds BGR, and ten frames without labels."""
     root = tmp_path_factory.mktemp("replays")
-    images, labels = models_zoo.make_frames(60, seed=4)
+    images, labels = models_zoo.make_frames(140, seed=4)
     frames = [
         {"image": image, "label": label, "light": models_zoo.CLASSES[label].split()[0]}
         for image, label in zip(images, labels, strict=True)
@@ -82,12 +83,12 @@ def validator(**parameters) -> component.LayerValidator:
     return component.LayerValidator(replay=types.Channel(type=EdgeReplayResult), **parameters)
 
 
-def do(replay_artifact: EdgeReplayResult, outputs, eval_config: str | None = None, **parameters) -> Report:
+def do(replay_artifact: EdgeReplayResult, outputs, eval_config: str | None = None, inputs=None, **parameters) -> Report:
     """Runs the executor with the parameters that the component would give it, and reads the report."""
     config = text_format.Parse(eval_config, tfma.EvalConfig()) if eval_config else None
     properties = validator(eval_config=config, **parameters).exec_properties
     try:
-        executor.Executor().Do({"replay": [replay_artifact]}, outputs, properties)
+        executor.Executor().Do({"replay": [replay_artifact], **(inputs or {})}, outputs, properties)
     finally:
         report = pathlib.Path(outputs["report"][0].uri, "report.json")
         if report.exists():
@@ -132,15 +133,16 @@ def test_a_healthy_model_is_blessed_as_pusher_and_resolver_read_it(replays, outp
         "report": report_artifact.uri,
     }
     assert pusher.Executor().CheckBlessing({"model_blessing": [blessing]})
-    assert properties(report_artifact) == {"verdict": "passed"}
+    assert properties(report_artifact) == {"verdict": "passed", "blessed": 1}
     made = {path.name for path in pathlib.Path(report_artifact.uri).iterdir()}
-    assert {"report.html", "report.json", "junit.xml"} <= made
+    assert {"report.html", "report.json", "summary.md", "junit.xml", "model_explorer"} <= made
     # Two computations that know nothing of each other.
     for side in ("cloud", "edge"):
         measured = evaluated(outputs, side)
-        assert measured["example_count"] == 60
+        assert measured["example_count"] == 140
         assert measured["sparse_categorical_accuracy"] == pytest.approx(report.accuracy[side], abs=1e-9)
     assert report.accuracy["cloud"] > 0.9
+    assert tfma.load_validation_result(outputs["evaluation"][0].uri).validation_ok
 
 
 def test_a_failed_check_blocks_the_pusher_and_the_log_says_why(replays, outputs, caplog):
@@ -172,7 +174,7 @@ def test_too_few_frames_are_not_blessed_and_labels_are_not_needed(replays, outpu
     assert blessing_files(outputs) == ["NOT_BLESSED"]
     found = properties(outputs["blessing"][0])
     assert (found["blessed"], found["verdict"], found["failed_checks"]) == (0, "inconclusive", "")
-    assert "10 frames are too few to tell: give at least 30" in found["reason"]
+    assert "10 frames are too few to tell: it may be from 0.0% to 25.9%; give at least 59" in found["reason"]
     assert set(evaluated(outputs, "cloud")) == {"example_count"}
     assert evaluated(outputs, "edge")["example_count"] == 10
 
@@ -181,8 +183,8 @@ def test_thresholds_on_a_slice_pass_on_the_healthy_twin_and_fail_on_the_faulty_o
     healthy = do(replays["healthy"], outputs, CHANGE_ON_A_SLICE)
     assert check(healthy, "tfma_thresholds")
     assert healthy
-    assert evaluated(outputs, "edge", light="dark")["example_count"] == 30
-    labels = models_zoo.make_frames(60, seed=4)[1]
+    assert evaluated(outputs, "edge", light="dark")["example_count"] == 70
+    labels = models_zoo.make_frames(140, seed=4)[1]
     assert evaluated(outputs, "cloud", light="dark")["example_count"] == np.count_nonzero(labels >= 2)
 
     for (artifact,) in outputs.values():
@@ -230,6 +232,114 @@ def test_an_evaluation_that_cannot_be_made_is_one_error(name, old, new, words, r
         do(replays[name], outputs, CHANGE_ON_A_SLICE.replace(old, new))
     assert "\n" not in str(raised.value)
     assert not pathlib.Path(outputs["blessing"][0].uri).exists()
+
+
+def upstream(blessed: int, **custom: str) -> standard_artifacts.ModelBlessing:
+    blessing = standard_artifacts.ModelBlessing()
+    blessing.uri = "/evaluator/blessing"
+    blessing.set_int_custom_property("blessed", blessed)
+    for name, value in custom.items():
+        blessing.set_string_custom_property(name, value)
+    return blessing
+
+
+@pytest.fixture
+def without_tfma(monkeypatch):
+    """TFMA takes seconds and has no say in what these tests look at."""
+    monkeypatch.setattr(executor.Executor, "_evaluate", lambda *arguments: None)
+
+
+@pytest.mark.usefixtures("without_tfma")
+@pytest.mark.parametrize(
+    ("blessings", "passes", "words"),
+    [
+        ([upstream(1)], True, ""),
+        ([upstream(0)], False, "did not bless the model, see /evaluator/blessing."),
+        ([upstream(0, reason="AUC fell.")], False, "did not bless the model: AUC fell."),
+        ([], False, "model_blessing has no blessing"),
+    ],
+)
+def test_what_was_not_blessed_before_is_not_blessed(replays, outputs, blessings, passes, words):
+    report = do(replays["healthy"], outputs, inputs={"model_blessing": blessings})
+    assert bool(report) is passes
+    assert check(report, "upstream_blessing").verdict.value == ("passed" if passes else "failed")
+    (blessing,) = outputs["blessing"]
+    found = properties(blessing)
+    assert found["blessed"] == passes
+    assert found["failed_checks"] == ("" if passes else "upstream_blessing")
+    assert words in found["reason"]
+    assert {type(value) for value in found.values()} <= {str, int, float}
+    assert pusher.Executor().CheckBlessing({"model_blessing": [blessing]}) is passes
+
+
+@pytest.mark.usefixtures("without_tfma")
+def test_an_upstream_blessing_does_not_bless_a_wrong_edge_model(replays, outputs):
+    assert not do(replays["bgr"], outputs, inputs={"model_blessing": [upstream(1)]})
+    assert properties(outputs["blessing"][0])["blessed"] == 0
+
+
+@pytest.mark.usefixtures("without_tfma")
+@pytest.mark.parametrize(("policy", "blessed"), [("pass", 1), ("block", 0)])
+def test_an_inconclusive_verdict_is_blessed_only_when_the_spec_says_so(replays, outputs, caplog, policy, blessed):
+    spec = json.dumps({"on_inconclusive": policy})
+    report = do(replays["unlabelled"], outputs, validation_spec=spec)
+    assert report.verdict.value == "inconclusive"
+    (blessing,), (report_artifact,) = outputs["blessing"], outputs["report"]
+    assert (properties(blessing)["blessed"], properties(blessing)["verdict"]) == (blessed, "inconclusive")
+    assert properties(report_artifact) == {"verdict": "inconclusive", "blessed": blessed}
+    assert blessing_files(outputs) == ["BLESSED" if blessed else "NOT_BLESSED"]
+    assert pusher.Executor().CheckBlessing({"model_blessing": [blessing]}) is bool(blessed)
+    logged = [record.getMessage() for record in caplog.records if report.summary in record.getMessage()]
+    assert [("as on_inconclusive says" in line) for line in logged] == [bool(blessed)]
+
+
+@pytest.mark.usefixtures("without_tfma")
+def test_a_failed_verdict_is_never_blessed(replays, outputs):
+    do(replays["bgr"], outputs, validation_spec='{"on_inconclusive": "pass"}')
+    assert properties(outputs["blessing"][0])["blessed"] == 0
+
+
+@pytest.mark.usefixtures("without_tfma")
+def test_checks_of_the_users_module_have_a_vote(replays, outputs, tmp_path):
+    module = tmp_path / "mine.py"
+    module.write_text(
+        "import edge_exray\n"
+        "@edge_exray.check(after='inputs')\n"
+        "def many_frames(evidence):\n"
+        "    frames = evidence.agreement.frames\n"
+        "    return edge_exray.finding('many_frames', frames > 1000, f'There are {frames} frames.', {})\n"
+    )
+    assert validator(module_file=str(module)).exec_properties["module_file"] == str(module)
+    report = do(replays["healthy"], outputs, module_path=str(module))
+    assert [found.name for found in report.failed_checks] == ["many_frames"]
+    assert properties(outputs["blessing"][0])["reason"].endswith(f"There are {report.frames['count']} frames.")
+
+
+def test_a_check_of_the_user_without_a_place_ends_the_run_before_tfma(replays, outputs, tmp_path):
+    module = tmp_path / "mine.py"
+    module.write_text("import edge_exray\n@edge_exray.check(after='nowhere')\ndef mine(evidence): ...\n")
+    with pytest.raises(errors.ModuleError, match=r"check mine of .* runs after nowhere"):
+        executor.Executor().Do(
+            {"replay": [replays["healthy"]]}, outputs, {**validator().exec_properties, "module_path": str(module)}
+        )
+    assert not pathlib.Path(outputs["evaluation"][0].uri).exists()
+
+
+@pytest.mark.usefixtures("without_tfma")
+def test_the_last_blessed_report_is_the_baseline(replays, outputs, tmp_path):
+    first = do(replays["healthy"], outputs, inputs={"baseline_report": []})
+    assert "No model was blessed before" in check(first, "regression").message
+    baseline = LayerReport()
+    baseline.uri = outputs["report"][0].uri
+    for (artifact,) in outputs.values():
+        artifact.uri += "-next"
+    worse = do(replays["bgr"], outputs, inputs={"baseline_report": [baseline]})
+    found = {figure["name"]: figure for figure in worse.baseline["figures"]}
+    assert worse.baseline["report"] == str(pathlib.Path(baseline.uri, "report.json"))
+    assert found["accuracy"]["regressed"]
+    assert found["accuracy"]["baseline"] == first.accuracy["edge"]
+    assert not found["worst_own_error"]["regressed"]
+    assert "regression" in properties(outputs["blessing"][0])["failed_checks"].split(",")
 
 
 def test_an_incomplete_replay_is_refused(outputs, tmp_path):

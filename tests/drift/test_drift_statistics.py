@@ -75,6 +75,8 @@ def test_figures_are_those_of_all_values_together(frames):
         "cosine": r @ e / np.linalg.norm(r) / np.linalg.norm(e),
         "reference_range": [r.min(), r.max()],
         "edge_range": [e.min(), e.max()],
+        "reference_rms": np.sqrt(np.mean(r**2)),
+        "edge_rms": np.sqrt(np.mean(e**2)),
         "reference_nonfinite": 0,
         "edge_nonfinite": 0,
     }

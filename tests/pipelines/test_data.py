@@ -50,17 +50,19 @@ def test_pixels_are_those_of_the_photograph():
     np.testing.assert_array_equal(tile.pixels, china[y : y + 32, x : x + 32])
 
 
-def test_the_same_bytes_every_time_and_untouched_when_unchanged(written, tmp_path):
-    tiles.write_tfrecords(tmp_path)
+def test_the_same_bytes_every_time_and_untouched_when_unchanged(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for directory in (one, other):
+        tiles.write_tfrecords(directory, tiles_per_class=4)
     for split in tiles.SPLITS:
-        file = tmp_path / split / "tiles.tfrecord"
-        assert file.read_bytes() == (written / split / "tiles.tfrecord").read_bytes()
+        file = other / split / "tiles.tfrecord"
+        assert file.read_bytes() == (one / split / "tiles.tfrecord").read_bytes()
         assert [p.name for p in file.parent.iterdir()] == ["tiles.tfrecord"]
     before = file.stat().st_mtime_ns
-    tiles.write_tfrecords(tmp_path)
+    tiles.write_tfrecords(other, tiles_per_class=4)
     assert file.stat().st_mtime_ns == before
-    tiles.write_tfrecords(tmp_path, seed=1)
-    assert file.read_bytes() != (written / split / "tiles.tfrecord").read_bytes()
+    tiles.write_tfrecords(other, tiles_per_class=4, seed=1)
+    assert file.read_bytes() != (one / split / "tiles.tfrecord").read_bytes()
 
 
 def test_records_hold_the_tiles(written):

@@ -56,14 +56,14 @@ def test_every_frame_is_in_every_statistic(stored):
     for layer in stored.alignment.layers:
         assert layer.status is Status.VERIFIED
         for leg in ("conversion", "quantization"):
-            assert stored.statistic(leg, "layer", str(layer.index)).frames == 60
-    assert stored.statistic("preprocessing", "output", "probabilities").frames == 60
+            assert stored.statistic(leg, "layer", str(layer.index)).frames == 140
+    assert stored.statistic("preprocessing", "output", "probabilities").frames == 140
 
 
 def test_slices_add_up_to_all_frames(stored):
     whole = stored.statistic("quantization", "layer", "0")
     parts = [stored.statistic("quantization", "layer", "0", f"label:{k}") for k in range(4)]
-    assert [p.frames for p in parts] == [15] * 4
+    assert [p.frames for p in parts] == [35] * 4
     assert sum(p.error_square_sum for p in parts) == pytest.approx(whole.error_square_sum, rel=1e-12)
 
 
@@ -97,7 +97,7 @@ def test_layer_drift_equals_a_direct_computation(stored, edge_models, eval_examp
 def test_a_line_for_every_frame_tells_its_drift(stored):
     files = sorted((stored.directory / "frames").glob("*.gz"))
     rows = [json.loads(line) for file in files for line in gzip.decompress(file.read_bytes()).splitlines()]
-    assert len({row["id"] for row in rows}) == 60
+    assert len({row["id"] for row in rows}) == 140
     assert all(row["nrmse"]["probabilities"] >= 0 for row in rows)
 
 
@@ -130,7 +130,7 @@ def test_a_failing_function_leaves_the_earlier_result(paths, eval_examples, tmp_
             paths, read_examples(eval_examples), tmp_path / "out", functions=UserFunctions(edge_inputs_fn=fails_late)
         )
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
-    assert len(list(ReplayResult.open(tmp_path / "out").predictions())) == 60
+    assert len(list(ReplayResult.open(tmp_path / "out").predictions())) == 140
 
 
 def test_other_interfaces_are_refused(conv_net, edge_models, tmp_path):

@@ -16,6 +16,8 @@ def drift(nrmse: float | None) -> dict[str, Any]:
         "cosine": nrmse,
         "reference_range": [-1.0, 1.0],
         "edge_range": [None, None] if nrmse is None else [-1.0, 1.0],
+        "reference_rms": 0.5,
+        "edge_rms": nrmse,
         "reference_nonfinite": 0,
         "edge_nonfinite": 0 if nrmse is not None else 3,
         "saturated_share": nrmse,
@@ -96,6 +98,48 @@ def lint(layer: int = 0, name: str = "net/bias") -> dict[str, Any]:
     model = {**finding, "rule": "missing_signature", "severity": "warning", "op": None, "op_name": "", "tensor": ""}
     body = {**finding, "rule": "custom_op", "subgraph": 2}
     return {"counts": {"error": 2, "warning": 1, "note": 0}, "findings": [finding, body, model]}
+
+
+def attribution(layer: int = 0) -> dict[str, Any]:
+    suspect = {
+        "layer": layer,
+        "op": "CONV_2D",
+        "name": f"net/block_{layer}",
+        "cloud_tensor": None,
+        "own_nrmse": 0.02,
+        "own_ratio": 9.0,
+        "inherited_nrmse": 0.01,
+        "quantization": None,
+        "lint": [],
+    }
+    legs = [
+        {"leg": "quantization", "share": 0.75, "nrmse": 0.2},
+        {"leg": "conversion", "share": 0.25, "nrmse": 0.1},
+        {"leg": "kernel", "share": 0.0, "nrmse": None},
+    ]
+    sentence = "Quantization makes 75 % of the error, conversion 25 %."
+    return {
+        "sentence": sentence,
+        "output": "probs",
+        "nrmse": 0.25,
+        "legs": legs,
+        "blame": "quantization",
+        "suspect": suspect,
+    }
+
+
+def instability(share: float | None = 0.25) -> dict[str, Any]:
+    return {
+        "environments": [
+            {"name": "xnnpack", "accuracy": 0.875, "died": None},
+            {"name": "jpeg 60", "accuracy": 0.625, "died": "it aborted"},
+        ],
+        "instability": share,
+        "interval": None if share is None else [0.1, 0.5],
+        "disagreement": 0.375,
+        "frames": 8,
+        "unstable": [{"id": "cat/1.png", "label": 0, "answers": {"xnnpack": 0, "jpeg 60": 1}}],
+    }
 
 
 def report(verdict: Verdict = Verdict.FAILED, layers: list[dict[str, Any]] | None = None, **fields: Any) -> Report:

@@ -112,3 +112,38 @@ def test_span():
 )
 def test_model_name_tells_runs_of_a_pipeline_apart(path, name):
     assert formats.model_name(path) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence", "text"),
+    [
+        ("label_flip_rate", {"interval": [0.0, 0.25]}, "0 % to 25 %."),
+        (
+            "accuracy_drop",
+            {"interval": [-0.145, 0.5], "confidence": 0.95},
+            "\N{MINUS SIGN}14.5 % to 50 %, with a confidence of 95 %.",
+        ),
+        (
+            "output_drift",
+            {"interval": [0.01, 0.02], "needed_frames": 1200},
+            "0.01 to 0.02. Frames needed to be sure: 1,200.",
+        ),
+        ("mine", {"needed_frames": 133}, "Frames needed to be sure: 133."),
+        ("mine", {"limit": 3}, ""),
+    ],
+)
+def test_certainty(name, evidence, text):
+    assert formats.certainty({"name": name, "evidence": evidence, "message": "8 of 13 frames differ."}) == text
+
+
+@pytest.mark.parametrize("message", ["Give at least 1200.", "Give at least 1,200."])
+def test_certainty_is_not_told_twice(message):
+    evidence = {"interval": [0.0, 0.25], "needed_frames": 1200}
+    assert formats.certainty({"name": "mine", "evidence": evidence, "message": message}) == ""
+
+
+def test_a_headline_is_the_first_two_sentences():
+    head, rest = "The edge model must not ship. The app feeds x[..., ::-1] (version 2.5).", "Undo it. It is 5.0% off."
+    assert formats.headline(f"{head} {rest}") == (head, rest)
+    assert formats.headline(head) == (head, "")
+    assert formats.headline("Passed.") == ("Passed.", "")

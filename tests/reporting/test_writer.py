@@ -8,14 +8,16 @@ from edge_exray import errors, schemas
 from edge_exray.diagnosis.report import Report
 from edge_exray.reporting import writer
 
-NAMES = ["junit.xml", "report.html", "report.json"]
+NAMES = ["junit.xml", "model_explorer", "report.html", "report.json", "summary.md"]
+OVERLAYS = ["conversion_nrmse.json", "inherited_error.json", "own_error.json", "quantization_nrmse.json"]
 
 
-def test_writes_the_three_files(tmp_path):
+def test_writes_all_files(tmp_path):
     report = factory.report(kernels=factory.kernels())
     page = writer.write_report(report, tmp_path / "new" / "folder")
     assert page == tmp_path / "new" / "folder" / "report.html"
     assert sorted(p.name for p in page.parent.iterdir()) == NAMES
+    assert sorted(p.name for p in page.with_name("model_explorer").iterdir()) == OVERLAYS
     schemas.check(json.loads((page.parent / "report.json").read_text("utf-8")), "report", errors.ArtifactError)
     assert Report.load(page.parent / "report.json") == report
     assert ElementTree.parse(page.parent / "junit.xml").getroot().get("tests") == "4"
@@ -24,8 +26,12 @@ def test_writes_the_three_files(tmp_path):
 
 def test_replaces_an_older_report(tmp_path):
     writer.write_report(factory.report(summary="Old."), tmp_path)
-    writer.write_report(factory.report(summary="New."), tmp_path)
+    float_layers = [{**factory.layer(0), "own_error": None}]
+    writer.write_report(factory.report(summary="New.", layers=float_layers), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == NAMES
+    left = sorted(p.name for p in (tmp_path / "model_explorer").iterdir())
+    assert left == ["conversion_nrmse.json", "quantization_nrmse.json"]
+    assert "New." in (tmp_path / "summary.md").read_text("utf-8")
     assert Report.load(tmp_path / "report.json").summary == "New."
     assert "Old." not in (tmp_path / "report.html").read_text("utf-8")
 

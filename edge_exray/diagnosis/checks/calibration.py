@@ -1,5 +1,6 @@
 """The check of the ranges that calibration gave to quantised tensors."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edge_exray.diagnosis import input_ranges
@@ -13,6 +14,14 @@ from edge_exray.diagnosis.checks.finding import (
     suspected,
 )
 from edge_exray.diagnosis.evidence import Evidence
+from edge_exray.drift.statistics import DriftStatistics
+from edge_exray.models.alignment import Layer
+
+# Ops whose scale the format fixes, whatever the values are (LiteRT 8-bit quantization specification).
+_FIXED_RANGE_OPS = {"SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION"}
+
+# Healthy layers use a ninth of their range and more, on four frames; below this, 12 of 256 steps are left.
+_MIN_LAYER_USE = 0.05
 
 
 def calibration_range(evidence: Evidence) -> Finding | None:
@@ -57,9 +66,32 @@ def calibration_range(evidence: Evidence) -> Finding | None:
         )
         suspect = suspected(layer, "quantization", f"clips {drift.clipped_share:.0%} of its values")
         return finding("calibration_range", False, message, {"inputs": inputs} | drift_figures(layer, drift), [suspect])
+    wasted = next(((la, use) for la, use in _range_use(evidence, quantized) if use < _MIN_LAYER_USE), None)
+    if wasted:
+        layer, use = wasted
+        message = (
+            f"L{place_of(layer)[1:]} uses {use:.1%} of the range that its quantised tensor was calibrated for, so "
+            "few steps are left to its values: calibrate without the inputs that it does not see otherwise."
+        )
+        suspect = suspected(layer, "quantization", f"uses {use:.1%} of its calibrated range")
+        figures = {"inputs": inputs, "layer": layer.index, "range_use": use, "limit": _MIN_LAYER_USE}
+        return finding("calibration_range", False, message, figures, [suspect])
     worst = max((d.clipped_share for _, d in quantized), default=0.0)
     message = f"The quantised ranges fit the frames: at most {worst:.2%} of the values of a layer are clipped."
     return finding("calibration_range", True, message, {"inputs": inputs, "worst_clipped_share": worst})
+
+
+def _range_use(evidence: Evidence, quantized: Sequence[tuple[Layer, DriftStatistics]]) -> Iterator[tuple[Layer, float]]:
+    """Yields the share of its range that each layer with a scale of its own needs for the float twin's values and 0."""
+    for layer, drift in quantized:
+        quantization = layer.spec.quantization
+        assert quantization is not None
+        inherited = any(evidence.layers[p].spec.quantization == quantization for p in layer.producers)
+        needed = max(drift.reference_max, 0.0) - min(drift.reference_min, 0.0)
+        # What is 0 on all frames needs no range.
+        if needed > 0 and layer.op not in _FIXED_RANGE_OPS and not inherited:
+            low, high = quantization.range(layer.spec.dtype)
+            yield layer, needed / (high - low)
 
 
 def _shared_scale(evidence: Evidence, shared: input_ranges.SharedScale, inputs: dict[str, Any]) -> Finding:

@@ -65,6 +65,12 @@ def drift_figures(layer: Layer, drift: DriftStatistics) -> dict[str, Any]:
     return {"layer": layer.index, **drift.summary()}
 
 
+def below_step(layer: Layer, drift: DriftStatistics) -> bool:
+    """True for an error that the layer's tensor cannot express, as in a SOFTMAX over very many classes."""
+    quantization = layer.spec.quantization
+    return quantization is not None and drift.rmse < max(quantization.scale)
+
+
 def worst_of(values: dict[str, float]) -> str:
     """Returns the largest figure as a text; NaN counts as the largest."""
     return f"{max(values.values(), key=lambda v: (v != v, v)):.3g}" if values else "0"

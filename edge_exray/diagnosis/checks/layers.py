@@ -6,6 +6,7 @@ from typing import Any
 from edge_exray.diagnosis import own_errors
 from edge_exray.diagnosis.checks.finding import (
     Finding,
+    below_step,
     drift_figures,
     finding,
     layer_drifts,
@@ -15,7 +16,6 @@ from edge_exray.diagnosis.checks.finding import (
 )
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Verdict
-from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.models.alignment import Layer, Status
 from edge_exray.replay import kernel_leg
 
@@ -87,7 +87,7 @@ def quantization_drift(evidence: Evidence) -> Finding | None:
         return None
     worst_layer, worst = max(drifts.values(), key=lambda item: (item[1].nrmse != item[1].nrmse, item[1].nrmse))
     figures = {"limit": limit, "worst_nrmse": worst.nrmse, "worst_layer": worst_layer.index}
-    bad = {index for index, (la, drift) in drifts.items() if not drift.nrmse <= limit and not _below_step(la, drift)}
+    bad = {index for index, (la, drift) in drifts.items() if not drift.nrmse <= limit and not below_step(la, drift)}
     if not bad:
         message = "Every layer equals its float twin."
         if worst.nrmse:
@@ -155,7 +155,7 @@ def kernel_drift(evidence: Evidence) -> Finding | None:
         "compared": len(compared),
         "died": [{"kernels": kernels, "layer": layer.index, "op": layer.op} for kernels, layer in died],
     }
-    bad = [item for item in compared if not item[2].nrmse <= limit and not _below_step(item[1], item[2])]
+    bad = [item for item in compared if not item[2].nrmse <= limit and not below_step(item[1], item[2])]
     if bad:
         kernels, layer, drift = bad[0]
         message = (
@@ -168,9 +168,3 @@ def kernel_drift(evidence: Evidence) -> Finding | None:
     if not compared:
         return CheckResult("kernel_drift", Verdict.INCONCLUSIVE, "No op could be compared." + fallen, figures), []
     return finding("kernel_drift", True, "All kernels that ran compute the same." + fallen, figures)
-
-
-def _below_step(layer: Layer, drift: DriftStatistics) -> bool:
-    """True for an error that the layer's tensor cannot express, as in a SOFTMAX over very many classes."""
-    quantization = layer.spec.quantization
-    return quantization is not None and drift.rmse < max(quantization.scale)

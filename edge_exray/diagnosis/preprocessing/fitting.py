@@ -117,7 +117,8 @@ def rank(
     for changes, residual in candidates:
         if not changes or residual > _UNEXPLAINED or residual * _WORTH > identity:
             continue
-        score = math.log(residual + noise) + math.log(_WORTH) * len(changes)
+        # Rounded, so that of equally good ones the first wins.
+        score = round(math.log(residual + noise) + math.log(_WORTH) * len(changes), 3)
         key = tuple(sorted(change.kind for change in changes))
         if key not in scored or score < scored[key][0]:
             scored[key] = score, Hypothesis(tuple(changes), float(residual))

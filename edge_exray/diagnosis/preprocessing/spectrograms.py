@@ -6,6 +6,7 @@ compression of the values, the scale of each bin and what is normalised over a w
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -38,6 +39,8 @@ _EXPONENTIALS = (
 _INT16 = 32768.0
 # Of the usual hops of 5, 8, 10, 12.5, 16 and 20 ms.
 _HOP_RATIOS = (0.4, 0.5, 0.625, 0.75, 0.8, 1.25, 4 / 3, 1.6, 2.0, 2.5)
+# By how much scales of all bins must beat one scale for all.
+_WORTH_OF_BINS = 5
 # What ranks the candidates: this many clips, and for hops, this many bins.
 _CLIPS, _BINS = 4, 40
 # The share of a clip in which both sides must overlap.
@@ -255,15 +258,16 @@ def _is_logarithmic(x: np.ndarray) -> bool:
 
 def _scale(candidate: _Candidate, scale: float) -> Change:
     code = f"x * {scale:.6g}"
+    # A fit to values that are only approximately there comes out too small.
+    tolerance = 0.15 if any(change.kind == "hop_length" for change in candidate.changes) else 0.01
     if _is_logarithmic(candidate.values):
-        for factor, what in ((2, "power instead of magnitude"), (0.5, "magnitude instead of power")):
-            if abs(scale / factor - 1) < 0.01:
-                return Change("power", f"{what} in the logarithm", code)
-        names = _LOGARITHMS[:5]
-        for have_factor, have, _ in names:
-            for want_factor, want, _ in names:
-                if have != want and abs(scale / (want_factor / have_factor) - 1) < 0.01:
-                    return Change("log_base", f"{want} instead of {have}, or the like", code)
+        usual = [(2.0, "power", "power instead of magnitude in the logarithm")]
+        usual += [(0.5, "power", "magnitude instead of power in the logarithm")]
+        for (have, had, _), (want, wanted, _) in itertools.permutations(_LOGARITHMS[:5], 2):
+            usual.append((want / have, "log_base", f"{wanted} instead of {had}, or the like"))
+        factor, kind, what = min(usual, key=lambda entry: abs(scale / entry[0] - 1))
+        if abs(scale / factor - 1) < tolerance:
+            return Change(kind, what, code)
         return Change("scale", f"values times {scale:.4g}", code)
     for power in (1, 2):
         for factor, what in ((_INT16**power, "int16 values instead of floats"), (_INT16**-power, "floats for int16")):
@@ -296,12 +300,15 @@ def _scaled_bins(candidate: _Candidate, edge: np.ndarray, shape: tuple[int, ...]
         array = f"np.array({[float(f'{v:.5g}') for v in values]})"
         return array if len(literal_shape) == 1 else f"{array}.reshape({literal_shape})"
 
+    a, b = fitting.affine(x, edge)
+    # As many figures as there are bins always fit better than two.
+    enough = fitting.unexplained(a * x + b, edge) / _WORTH_OF_BINS
     scales = (y * target).sum(axis=(0, 1)) / power
-    if np.all(scales > 0) and np.ptp(scales) > 1e-3 * scales.max():
+    if np.all(scales > 0) and fitting.unexplained(x * scales, edge) < enough:
         yield candidate.then(_bins(np.log(scales), f"x * {literal(scales)}"), x * scales)
     count = np.maximum(known.sum(axis=(0, 1)), 1)
     offsets = (target - y).sum(axis=(0, 1)) / count
-    if np.ptp(offsets) > 1e-3 * np.ptp(edge):
+    if fitting.unexplained(x + offsets, edge) < enough:
         yield candidate.then(_bins(offsets, f"x + {literal(offsets)}"), x + offsets)
 
 

@@ -113,12 +113,24 @@ def explain(pairs: Sequence[Pair]) -> list[Hypothesis]:
         return []
     found = []
     for order in _orders(reference, edge):
-        maps = [_map(reference[:, i], edge[:, j]) for j, i in enumerate(order)]
-        residual = float(np.mean([_residual(m.predicted, edge[:, j]) for j, m in enumerate(maps)]))
-        if residual <= _limit(len(rows)):
+        maps = _maps(reference[:, order], edge)
+        if maps:
+            residual = float(np.mean([one.cost for one in maps]))
             changes = [*_order_change(order, reference), *_changes(maps, reference[:, order], edge)]
             found.append(Hypothesis(tuple(changes), residual))
     return sorted((h for h in found if h.changes), key=lambda h: (round(h.residual, 6), len(h.changes)))[:5]
+
+
+def _maps(x: np.ndarray, y: np.ndarray) -> list[_Map]:
+    """Returns the map of every column; none as soon as too much is left unexplained."""
+    maps: list[_Map] = []
+    left, allowed = 0.0, _limit(len(x)) * x.shape[1]
+    for column in range(x.shape[1]):
+        maps.append(_map(x[:, column], y[:, column]))
+        left += maps[-1].cost
+        if left > allowed:
+            return []
+    return maps
 
 
 def _limit(frames: int) -> float:
@@ -153,26 +165,32 @@ def _orders(reference: np.ndarray, edge: np.ndarray) -> Iterator[list[int]]:
     yield list(range(features))
     if features == 1:
         return
-    costs = np.empty((features, features))
-    for j in range(features):
-        for i in range(features):
-            # Ties are frequent, as among columns of zeros: a column that stays where it is costs nothing extra.
-            costs[j, i] = math.log(_distance(reference[:, i], edge[:, j]) + 1e-9) + (0 if i == j else 0.01)
+    # Ties are frequent, as among columns of zeros: a column that stays where it is costs least.
+    costs = np.log(_distances(reference, edge) + 1e-9) + 0.01 * (1 - np.eye(features))
     _, order = optimize.linear_sum_assignment(costs)
     if not np.array_equal(order, np.arange(features)):
         yield [int(i) for i in order]
 
 
-def _distance(x: np.ndarray, y: np.ndarray) -> float:
-    """Returns how badly one column explains another: rows that differ, or what a line leaves at a higher price."""
-    differing = float(np.mean(~_same(x, y)))
-    if differing <= 1 - _MOST or len(x) < _FRAMES:
+def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns how badly column i of x explains column j of y, `[j, i]`.
+
+    It is the share of the rows that differ; where that are most, what a line leaves, at a higher price.
+    """
+    same = np.zeros((y.shape[1], x.shape[1]))
+    spread = np.nan_to_num(np.nanstd(y, axis=0))[:, None]
+    for one, other in zip(x, y[:, :, None], strict=True):
+        with np.errstate(invalid="ignore"):
+            close = np.abs(other - one) <= _SAME * spread + 1e-6 * np.abs(other) + 1e-12
+        same += close | (np.isnan(other) & np.isnan(one))
+    differing = 1 - same / len(x)
+    if len(x) < _FRAMES:
         return differing
-    known = np.isfinite(x) & np.isfinite(y)
-    if known.sum() < _FRAMES or np.ptp(y[known]) == 0 or np.ptp(x[known]) == 0:
-        return 1.0
-    left = 1 - np.corrcoef(x[known], y[known])[0, 1] ** 2
-    return min(1.0, max(left, 1e-7) * 10)
+    # A column with missing values correlates with none, and one without variance neither.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scaled = [np.nan_to_num((side - side.mean(0)) / side.std(0) / math.sqrt(len(side))) for side in (x, y)]
+    left = 1 - (scaled[1].T @ scaled[0]) ** 2
+    return np.where(differing <= 1 - _MOST, differing, np.clip(10 * left, 1e-6, 1))
 
 
 def _map(x: np.ndarray, y: np.ndarray) -> _Map:
@@ -209,6 +227,7 @@ def _candidates(x: np.ndarray, y: np.ndarray) -> Iterator[_Map]:
             curved = function(x)
             if np.all(np.isfinite(curved[known])) and np.ptp(x[known]) > 0:
                 yield candidate("log", what, code, curved)
+                yield from _repaired(x, y, candidate, "log", what, code, curved)
     if known.sum() >= _FRAMES and np.ptp(x[known]) > 0:
         a, b = np.polyfit(x[known], y[known], 1)
         yield candidate("affine", "scaled and moved", f"x * {a:.6g} + {b:.6g}", a * x + b, float(a), float(b))

@@ -76,8 +76,9 @@ def explain(pairs: Sequence[Pair]) -> list[Hypothesis]:
     if all(f.changes for f in finalists):
         finalists.append(start)
     long_target = _Target(edge, _CLIPS, 4 * _SAMPLES)
-    placed = [p for f in finalists for p in _placed(f, long_target, mono)]
-    placed += [*_padded(reference, mono), *_recut(used, reference, mono)]
+    # What explains all of the recording comes before what leaves out a part of it.
+    placed = [*_recut(used, reference, mono), *_padded(reference, mono)]
+    placed += [p for f in finalists for p in _placed(f, long_target, mono)]
     found = [(c.changes, fitting.unexplained(c.values, edge)) for p in placed for c in _levelled(p, edge)]
     return fitting.rank(found, fitting.unexplained(reference, edge), fitting.noise_of(edge))
 
@@ -258,9 +259,8 @@ def _padded(reference: np.ndarray, mono: bool) -> Iterator[_Candidate]:
     silent = np.all(reference == 0, axis=2)
     if not (silent[:, -1] | silent[:, 0]).any():
         return
-    trailing = silent.shape[1] - np.argmax(~silent[:, ::-1], axis=1)
-    leading = np.argmax(~silent, axis=1)
-    lags = np.where(trailing < silent.shape[1], silent.shape[1] - trailing, -leading)
+    leading, trailing = np.argmax(~silent, axis=1), np.argmax(~silent[:, ::-1], axis=1)
+    lags = np.where(trailing > 0, trailing, -leading)
     moved = np.stack([np.roll(clip, lag, axis=0) for clip, lag in zip(reference, lags, strict=True)])
     side = "start" if silent[:, -1].any() else "end"
     loud = "(x != 0)" if mono else "x.any(axis=-1)"

@@ -90,8 +90,8 @@ def zoomed(pixels: Pixels, edge: np.ndarray, fit: ChannelFit) -> list[Operation]
     scales = np.exp(np.linspace(-np.log(2), np.log(2), 25))
     best, best_left = (1.0, 1.0), np.inf
     step = max(1, min(height, width) // 32)
-    for _ in range(3):
-        for sy, sx in itertools.product(scales, scales) if _ == 0 else _around(best, _):
+    for level in range(3):
+        for sy, sx in itertools.product(scales, scales) if level == 0 else _around(best, level):
             left = _left(reference, target, sy, sx, step)
             if left < best_left:
                 best, best_left = (sy, sx), left

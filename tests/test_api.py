@@ -86,7 +86,8 @@ def test_the_float_twin_is_made_when_it_is_missing(validate):
         (lambda x: x[..., ::-1], "reversed channels (BGR instead of RGB)"),
         (lambda x: (x + 1) / 2, "wrong scale: [0, 1] instead of [-1, 1]"),
         (lambda x: x + 0.5, "wrong offset"),
-        (lambda x: np.rot90(x).copy(), "unknown difference"),
+        (lambda x: np.rot90(x).copy(), "rotated by 90 degrees counter-clockwise"),
+        (lambda x: np.sort(x, 0), "unknown difference"),
     ],
 )
 def test_wrong_preprocessing_is_named_first(validate, app, named):
@@ -95,6 +96,10 @@ def test_wrong_preprocessing_is_named_first(validate, app, named):
     assert not report
     assert failed(report)[0] == "preprocessing"
     assert named in report.summary
+    found = report.to_dict()["preprocessing"]["image"]
+    assert ("unknown" in named) or found["hypotheses"][0]["code"] == found["code"]
+    assert all(picture["edge"] != picture["reference"] for picture in found["pictures"])
+    assert len(found["pictures"]) == 4
     # The legs on the reference inputs are not to blame.
     assert {"conversion_drift", "calibration_range", "quantization_drift"}.isdisjoint(failed(report))
 

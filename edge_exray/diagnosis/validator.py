@@ -132,16 +132,10 @@ def _shown(sample: InputSample, name: str, differing: Sequence[str]) -> bool:
 
 
 def _pictures(sample: InputSample, name: str, evidence: Evidence) -> dict[str, Any]:
-    channels = evidence.channels(name)
-    sides = ((sample.reference[name], channels.reference_range), (sample.app[name], channels.edge_range))
-    shown = [pictures.picture(value, *_ends(value, span)) for value, span in sides]
-    return {"id": sample.id, "reference": shown[0], "edge": shown[1], "explained": None}
-
-
-def _ends(value: np.ndarray, span: np.ndarray) -> tuple[float, float]:
-    """Returns the values that are black and white: each side by its own range, or another scale is all one sees."""
-    low, high = span
-    return (float(value.min()), float(value.max())) if low > high else (float(low), float(high))
+    ends = _scale(sample, name, evidence)
+    sides = {"reference": sample.reference, "edge": sample.app}
+    shown = {side: pictures.picture(values[name], *ends) for side, values in sides.items()}
+    return {"id": sample.id, **shown, "explained": None}
 
 
 def _worst_frame(frame: WorstFrame, evidence: Evidence) -> dict[str, Any]:
@@ -164,10 +158,12 @@ def _worst_frame(frame: WorstFrame, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _scale(frame: WorstFrame, name: str, evidence: Evidence) -> tuple[float, float]:
-    """Returns the values that are black and white in the pictures of an input."""
-    # No frame counts where the app feeds another size.
-    return _ends(frame.reference[name], evidence.channels(name).reference_range)
+def _scale(frame: WorstFrame | InputSample, name: str, evidence: Evidence) -> tuple[float, float]:
+    """Returns the values that are black and white in the pictures of an input on both sides: the reference's ends."""
+    low, high = evidence.channels(name).reference_range
+    if low > high:  # no frame counted, as where the app feeds another size
+        return float(frame.reference[name].min()), float(frame.reference[name].max())
+    return float(low), float(high)
 
 
 def _top(values: np.ndarray) -> list[dict[str, Any]]:

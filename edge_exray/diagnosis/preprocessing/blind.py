@@ -8,6 +8,8 @@ from edge_exray.diagnosis.preprocessing.channel_fit import ChannelFit
 from edge_exray.diagnosis.preprocessing.colour import Operation, Pixels
 
 _RADIUS = 2
+# Frames on which scales are tried.
+_FRAMES = 3
 # A response to the finest detail within this of 1 is no other sharpness.
 _SAME_SHARPNESS = 0.1
 # Shifts of less are none; within it of a whole number they are whole.
@@ -82,14 +84,14 @@ def filtered(pixels: Pixels, edge: np.ndarray, fit: ChannelFit) -> Operation | N
 
 def zoomed(pixels: Pixels, edge: np.ndarray, fit: ChannelFit) -> list[Operation]:
     """Finds scales about the centre, of each axis, that make the app's image of the reference's: another crop."""
-    reference = pixels[..., fit.permutation].mean(-1)
-    target = edge.mean(-1)
+    reference = pixels[:_FRAMES, ..., fit.permutation].mean(-1)
+    target = edge[:_FRAMES].mean(-1)
     _, height, width = reference.shape
-    scales = np.exp(np.linspace(-np.log(2), np.log(2), 31))
+    scales = np.exp(np.linspace(-np.log(2), np.log(2), 25))
     best, best_left = (1.0, 1.0), np.inf
     step = max(1, min(height, width) // 32)
-    for _ in range(3):
-        for sy, sx in itertools.product(scales, scales) if _ == 0 else _around(best, _):
+    for level in range(3):
+        for sy, sx in itertools.product(scales, scales) if level == 0 else _around(best, level):
             left = _left(reference, target, sy, sx, step)
             if left < best_left:
                 best, best_left = (sy, sx), left
@@ -119,7 +121,7 @@ def _way(pixels: int, forth: str, back: str) -> str:
 
 
 def _around(best: tuple[float, float], level: int) -> list[tuple[float, float]]:
-    steps = np.linspace(-1, 1, 9) * (0.024 if level == 1 else 0.006)
+    steps = np.linspace(-1, 1, 9) * (0.03 if level == 1 else 0.007)
     return [(best[0] * (1 + a), best[1] * (1 + b)) for a in steps for b in steps]
 
 

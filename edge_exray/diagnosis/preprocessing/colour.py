@@ -74,7 +74,7 @@ def fitted(pixels: Pixels, edge: np.ndarray, fit: ChannelFit) -> list[Operation]
 
     Args:
         pixels: [n, height, width, C].
-        edge: The app's values for them.
+        edge: The app's values for them, written as the reference's: one scale for all channels.
         fit: The best permutation and affine maps between the two.
     """
     matched = pixels[..., fit.permutation]
@@ -103,7 +103,8 @@ def jpeg(quality: int) -> Operation:
     return Operation(
         "jpeg",
         f"JPEG recompression of quality {quality}",
-        f"255 * tf.image.adjust_jpeg_quality(x / 255, {quality})",
+        f"np.float32(tf.io.decode_jpeg(tf.io.encode_jpeg(np.uint8(np.round(x)), quality={quality}), "
+        "dct_method='INTEGER_ACCURATE'))",
         apply,
         whole=True,
     )

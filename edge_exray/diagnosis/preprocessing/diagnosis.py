@@ -92,7 +92,7 @@ def diagnose(statistics: ChannelStatistics, pairs: Sequence[Pair] = ()) -> Diagn
         return Diagnosis(False, nrmse, words, None, fit.residual, None, None, None, *ranges)
     simple = _of_moments(fit, ranges[0])
     image = bool(pairs) and is_image(pairs[0].reference)
-    found = search(pairs) if not image or fit.residual > _FULLY else []
+    found = search(pairs) if fit.residual > _FULLY else []
     # The moments of all frames count where the search in some of them has nothing better to say; but two grids of 8
     # bits, one a little finer, are no other scale of an image.
     harmless = image and not found and nrmse < _HARMLESS and fit.residual > _FULLY

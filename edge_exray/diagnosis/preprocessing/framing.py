@@ -47,7 +47,8 @@ class Framing:
 
     def render(self, picture: np.ndarray, out: tuple[int, int], resampler: Resampler, points: "Points") -> np.ndarray:
         """Returns the input's pixels at some points, [rows, columns, C] float32."""
-        rows, columns = self.place(*picture.shape[:2], *out)
+        h, w = picture.shape[:2]
+        rows, columns = self.place(h, w, *out)
         y, in_rows = _axis_weights(rows, picture.shape[0], resampler, points.rows)
         x, in_columns = _axis_weights(columns, picture.shape[1], resampler, points.columns)
         pixels = resample(picture, y, x)

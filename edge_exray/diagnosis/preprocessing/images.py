@@ -7,6 +7,7 @@ variance that it leaves. A change must at least halve that share, so that the si
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -36,7 +37,9 @@ _FRAMES = 6
 _SIDE = 48
 # JPEG works in blocks of 16: a part of a frame tells its quality.
 _JPEG_FRAMES = 1
-# Values of a raw picture beyond which only the usual qualities are tried.
+# All of them: only the right one leaves little, and its neighbours tell nothing of it.
+_QUALITIES = range(5, 99)
+# Values of a raw picture beyond which only each fifth quality is tried.
 _MANY_PIXELS = 1.5e6
 _JPEG_SIDE = 112
 # What leaves more is not recompression alone.
@@ -50,8 +53,14 @@ _ROUNDING = 3e-5
 # Means over blocks of so many pixels leave less than this share of what the pixels leave: fine detail differs only.
 _DETAIL = 8
 _DETAIL_LEFT = 0.15
+# Truncation leaves more than the first and less than the second.
+_EXACT, _CUT = 1e-7, 1e-3
 # Two grids of 8 bits, one a little finer, look like another scale of so much.
 _STEPS = 8e-3
+# The same after conversions that round and cut twice.
+_TWO_ROUNDINGS = 1.2e-4
+# Smaller deviations of scale and offset, as shares of the range, are none; the second after such conversions.
+_SAME_RANGE, _CONVERTED = 3e-3, 6e-3
 _RANKED = 3
 
 
@@ -148,9 +157,9 @@ class _Search:
             return []
         beam = self._best(map(self._score, self._starts()))
         # What single pixels show costs little; most faults are found here.
-        if beam[0].fit.residual > _ROUNDING:
+        if not self._done(beam[0]):
             beam = self._widen(beam, self._pointwise)
-        if beam[0].fit.residual > _ROUNDING:
+        if not self._done(beam[0]):
             self._find_source()
             self._rendered.clear()
             self._scored.clear()
@@ -161,10 +170,14 @@ class _Search:
                 before = beam[0].score
                 beam = self._widen(beam, self._extensions)
                 idle = 0 if beam[0].score < before else idle + 1
-                # Once more without gain: two changes may show together only.
-                if beam[0].fit.residual < _ROUNDING or idle == 2:
+                # Once more without gain: a kernel and a recompression may show together only.
+                if self._done(beam[0]) or idle == (1 if self._spatial is None else 2):
                     break
         return self._ranked()
+
+    def _done(self, scored: _Scored) -> bool:
+        limit = _TWO_ROUNDINGS if _in_bytes(scored.state) else _ROUNDING
+        return scored.fit.residual < limit or self._truncation(scored) is not None
 
     def _best(self, scored: Iterable[_Scored]) -> list[_Scored]:
         return sorted({id(s): s for s in scored}.values(), key=lambda s: s.score)[:_BEAM]
@@ -176,7 +189,7 @@ class _Search:
                 self._expanded.add((id(scored), extensions.__name__))
                 for state in extensions(scored):
                     found.append(self._score(state))
-                    if found[-1].fit.residual < _ROUNDING:  # no other single change can do better
+                    if self._done(found[-1]):  # no other single change can do better
                         return self._best(found)
         return self._best(found)
 
@@ -212,8 +225,9 @@ class _Search:
     # What the reference does with the raw picture.
 
     def _find_source(self) -> None:
-        pictures, total = [], 0
-        chosen = []
+        pictures: list[np.ndarray] = []
+        chosen: list[int] = []
+        total = 0
         for index in self._chosen:
             picture = raw_picture.find(self._pairs[index].source, self._reference.shape[1:])
             if picture is None:
@@ -224,7 +238,7 @@ class _Search:
             pictures.append(self._with_channels(picture))
             chosen.append(index)
         self._pictures = pictures
-        sizes = {picture.shape[:2] for picture in pictures}
+        sizes = {(picture.shape[0], picture.shape[1]) for picture in pictures}
         distinct: list[Framing] = []
         for framing in framings():
             if not any(same_place(framing, other, sizes, self._out) for other in distinct):
@@ -299,7 +313,7 @@ class _Search:
         state = scored.state
         kinds = {operation.kind for operation in state.operations}
         added = [*colour.operations(self._pixels.shape[-1])]
-        added += colour.fitted(self._values(state), self._target(state), scored.fit)
+        added += colour.fitted(self._values(state), self._convention.to_pixels(self._target(state)), scored.fit)
         for operation in added:
             if operation.kind not in kinds:
                 yield from _with(state, operation)
@@ -314,7 +328,7 @@ class _Search:
 
     def _blind(self, scored: _Scored) -> Iterator[_State]:
         pixels, edge = self._values(scored.state, whole=True), self._target(scored.state, whole=True)
-        found = blind.zoomed(pixels, edge, scored.fit)
+        found = blind.zoomed(pixels, edge, scored.fit) if len(scored.state.operations) < 2 else []
         if scored.fit.residual < 0.2:
             filtered = blind.filtered(pixels, edge, scored.fit)
             found += [filtered] if filtered else []
@@ -346,7 +360,8 @@ class _Search:
                 ahead = (operation, *state.operations) if first else (*state.operations, operation)
                 return dataclasses.replace(state, operations=ahead)
 
-            yield of_input(_best_quality(lambda q, make=of_input: self._left_on_few(make(q)), _JPEG_SIDE**2))
+            best = min(_QUALITIES, key=functools.partial(lambda make, q: self._left_on_few(make(q)), of_input))
+            yield of_input(best)
         if self._spatial is not None:
             now = state.spatial or self._spatial
             assert self._pictures is not None
@@ -355,7 +370,8 @@ class _Search:
             def of_picture(quality: int) -> _State:
                 return dataclasses.replace(state, spatial=dataclasses.replace(now, quality=quality))
 
-            yield of_picture(_best_quality(lambda q: self._left_of_pictures(of_picture(q)), size))
+            qualities = _QUALITIES if size < _MANY_PIXELS else _QUALITIES[::5]
+            yield of_picture(min(qualities, key=lambda q: self._left_of_pictures(of_picture(q))))
 
     # Judgement.
 
@@ -423,12 +439,12 @@ class _Search:
     def _changes(self, state: _State, fit: ChannelFit) -> list[Change]:
         changes = self._spatial_changes(state.spatial)
         changes += [Change(o.kind, o.description, self._convention.around(o.expression)) for o in state.operations]
-        changes += self._map_changes(fit)
+        changes += self._map_changes(fit, _CONVERTED if _in_bytes(state) else _SAME_RANGE)
         if state.rearranged:
             changes.append(state.rearranged.change)
         return changes
 
-    def _map_changes(self, fit: ChannelFit, tolerance: float = 3e-3) -> list[Change]:
+    def _map_changes(self, fit: ChannelFit, tolerance: float) -> list[Change]:
         """Names order and affine maps of the channels, which lead from pixels, as maps from the reference's values."""
         ordered_scale = self._convention.scale[fit.permutation]
         ordered_offset = self._convention.offset[fit.permutation]
@@ -484,7 +500,7 @@ class _Search:
 
     def _truncation(self, scored: _Scored) -> Change | None:
         fit = scored.fit
-        if fit.residual > 1e-3:
+        if not _EXACT < fit.residual < _CUT:
             return None
         pixels, target = self._values(scored.state)[..., fit.permutation], self._target(scored.state)
         for known in (self._convention, value_ranges.nearest(fit.scale, fit.offset + self._half_step(fit))):
@@ -498,9 +514,9 @@ class _Search:
         return None
 
 
-def _best_quality(left: Callable[[int], float], pixels: int) -> int:
-    """Returns the quality that leaves least: only the right one leaves little, and its neighbours tell nothing."""
-    return min(range(5, 99) if pixels < _MANY_PIXELS else range(10, 100, 5), key=left)
+def _in_bytes(state: _State) -> bool:
+    """Returns whether libraries convert to YUV on the way, in whole numbers that they cut off."""
+    return any(operation.kind.startswith("yuv") for operation in state.operations)
 
 
 def _with(state: _State, operation: Operation) -> Iterator[_State]:

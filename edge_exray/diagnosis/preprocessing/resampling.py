@@ -31,11 +31,17 @@ class Resampler:
 
 
 def _tf(method: str, antialias: bool = False) -> str:
-    return f"tf.image.resize(picture, size, '{method}'{', antialias=True' if antialias else ''})"
+    return _as_float(f"tf.image.resize(picture, size, '{method}'{', antialias=True' if antialias else ''})", method)
 
 
 def _tf1(method: str, align: bool = False) -> str:
-    return f"tf.compat.v1.image.resize(picture, size, '{method}'{', align_corners=True' if align else ''})"
+    option = ", align_corners=True" if align else ""
+    return _as_float(f"tf.compat.v1.image.resize(picture, size, '{method}'{option})", method)
+
+
+def _as_float(call: str, method: str) -> str:
+    # TensorFlow leaves bytes as they are where it only picks pixels.
+    return f"np.float32({call})" if method == "nearest" else call
 
 
 def _pil(method: str) -> str:

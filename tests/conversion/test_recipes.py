@@ -133,7 +133,7 @@ def test_modes_without_calibration_keep_layers_too(kept):
 
 @pytest.mark.parametrize("quantizer", modes.QUANTIZERS)
 def test_a_model_with_kept_layers_validates(quantizer, kept, conv_net, edge_models):
-    images, labels = models_zoo.make_frames(60, seed=2)
+    images, labels = models_zoo.make_frames(140, seed=2)
     frames = [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
 
     report = edge_exray.validate(

@@ -135,7 +135,7 @@ def _pictures(sample: InputSample, name: str, evidence: Evidence) -> dict[str, A
     ends = _scale(sample, name, evidence)
     sides = {"reference": sample.reference, "edge": sample.app}
     shown = {side: pictures.picture(values[name], *ends) for side, values in sides.items()}
-    return {"id": sample.id, **shown, "explained": None}
+    return {"id": sample.id, **shown}
 
 
 def _worst_frame(frame: WorstFrame, evidence: Evidence) -> dict[str, Any]:

@@ -319,12 +319,14 @@ def _levelled(candidate: _Candidate, edge: np.ndarray) -> Iterator[_Candidate]:
 
 def _affine(candidate: _Candidate, a: float, b: float) -> Iterator[_Candidate]:
     """Yields scale and offset in the words of sound; a usual factor also exactly."""
+    if not a:
+        return  # the candidate has nothing in common with the edge input
     x = candidate.values
     inverted = candidate.then(Change("polarity", "inverted polarity", "-x"), -x) if a < 0 else candidate
     gains = [abs(a), *(f for n in _INT16 for f in (float(n), 1 / n) if abs(abs(a) / f - 1) < 2e-2)]
     for gain in gains:
         levelled = inverted
-        if abs(20 * math.log10(max(gain, 1e-30))) > _AUDIBLE_DB:
+        if abs(20 * math.log10(gain)) > _AUDIBLE_DB:
             levelled = inverted.then(_gain(gain), inverted.values * gain)
         yield levelled
         if b:

@@ -118,6 +118,12 @@ def test_waveforms_that_agree_have_no_explanation(app):
     assert signals.explain(pairs(app)) == []
 
 
+def test_a_silent_channel_is_no_obstacle():
+    stereo = [np.stack([sound, np.zeros_like(sound)], axis=-1) for sound in SOUNDS]
+    best = signals.explain([Pair(x, x[:, ::-1]) for x in stereo])[0]
+    assert best.kinds == ("channel_order",)
+
+
 def test_another_sound_is_not_explained():
     assert signals.explain(pairs(lambda x: np.random.default_rng(int(1e6 * abs(x[9]))).normal(0, 0.1, len(x)))) == []
     assert signals.explain([]) == []

@@ -117,7 +117,9 @@ def certainty(check: dict[str, Any]) -> str:
         parts = {part for key in (check["name"], *evidence) for part in key.split("_")}
         low, high = (percent(b) if parts & _SHARES else number(b) for b in bounds)
         level = evidence.get("confidence")
-        sentences.append(f"{low} to {high}" + (f", with a confidence of {percent(level)}." if level else "."))
+        sentences.append(
+            f"{low} to {high}" + (f", each bound with a confidence of {percent(level)}." if level else ".")
+        )
     if needed is not None:
         sentences.append(f"Frames needed to be sure: {number(needed)}.")
     return " ".join(sentences)

@@ -121,7 +121,7 @@ def test_model_name_tells_runs_of_a_pipeline_apart(path, name):
         (
             "accuracy_drop",
             {"interval": [-0.145, 0.5], "confidence": 0.95},
-            "\N{MINUS SIGN}14.5 % to 50 %, with a confidence of 95 %.",
+            "\N{MINUS SIGN}14.5 % to 50 %, each bound with a confidence of 95 %.",
         ),
         (
             "output_drift",

@@ -245,7 +245,10 @@ def test_an_interval_and_the_frames_that_it_takes_are_told():
     evidence = {"label_flip_rate": 0.125, "interval": [0.003, 0.527], "confidence": 0.95, "needed_frames": 1200}
     check = CheckResult("label_flip_rate", Verdict.INCONCLUSIVE, "8 frames are too few.", evidence)
     text = " ".join(render(factory.report(Verdict.INCONCLUSIVE, checks=[check], suspects=[])).text.split())
-    assert "8 frames are too few. 0.3 % to 52.7 %, with a confidence of 95 %. Frames needed to be sure: 1,200." in text
+    assert (
+        "8 frames are too few. 0.3 % to 52.7 %, each bound with a confidence of 95 %. Frames needed to be sure: 1,200."
+        in text
+    )
 
 
 def test_suspect_rows_are_marked():

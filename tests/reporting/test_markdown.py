@@ -33,7 +33,8 @@ def test_an_interval_stands_beside_the_finding():
     checks = [CheckResult("label_flip_rate", Verdict.INCONCLUSIVE, "8 frames are too few.", evidence)]
     text = markdown.render_markdown(factory.report(Verdict.INCONCLUSIVE, checks=checks))
     assert (
-        "8 frames are too few. 0.3 % to 52.7 %, with a confidence of 95 %. Frames needed to be sure: 1,200. |" in text
+        "8 frames are too few. 0.3 % to 52.7 %, each bound with a confidence of 95 %. Frames needed to be sure: 1,200. |"
+        in text
     )
 
 

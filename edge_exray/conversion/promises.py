@@ -172,4 +172,4 @@ def _tensors(graph: Graph, op: Op) -> list[Tensor]:
 
 
 def _place(graph: Graph, op: Op) -> str:
-    return graph.tensors[op.outputs[0]].spec.name
+    return graph.tensors[op.outputs[0]].spec.name.rstrip(";")

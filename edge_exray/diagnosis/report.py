@@ -10,6 +10,9 @@ from typing import Any
 from edge_exray import errors, schemas
 
 FORMAT_VERSION = 1
+
+BROKEN = "broken_check"
+"""Set in the evidence of a check that crashed or returned nonsense."""
 LEGS = ("conversion", "quantization", "kernel", "preprocessing")
 """The legs that the report shows and that a suspect can stand out in."""
 
@@ -43,6 +46,11 @@ class CheckResult:
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED
+
+    @property
+    def is_broken(self) -> bool:
+        """True for a check that failed by itself, and says nothing about the model."""
+        return bool(self.evidence.get(BROKEN))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +144,10 @@ class Report:
             document = json.loads(pathlib.Path(path).read_text("utf-8"))
         except (OSError, json.JSONDecodeError) as e:
             raise errors.ArtifactError(f"{path} is not a readable report: {e}") from e
-        return cls.from_dict(document)
+        try:
+            return cls.from_dict(document)
+        except errors.ArtifactError as e:
+            raise errors.ArtifactError(f"{path} is no report.json of a validation: {e}") from e
 
 
 def _finite(value: Any) -> Any:

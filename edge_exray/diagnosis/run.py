@@ -10,7 +10,7 @@ import numpy as np
 from edge_exray.diagnosis.check import Check
 from edge_exray.diagnosis.checks.finding import Finding
 from edge_exray.diagnosis.evidence import Evidence
-from edge_exray.diagnosis.report import LEGS, CheckResult, Suspect, Verdict
+from edge_exray.diagnosis.report import BROKEN, LEGS, CheckResult, Suspect, Verdict
 
 
 def run(check: Check, evidence: Evidence) -> Finding | None:
@@ -36,7 +36,7 @@ def run(check: Check, evidence: Evidence) -> Finding | None:
             f"The check itself failed and says nothing about the model: {what} ({file}, line {[line, *lines][-1]}). "
             "Mend the check."
         )
-        figures = {"traceback": "".join(traceback.format_exception(type(e), e, e.__traceback__))}
+        figures = {BROKEN: True, "traceback": "".join(traceback.format_exception(type(e), e, e.__traceback__))}
         return CheckResult(check.name, Verdict.FAILED, message, figures), []
     if returned is None:
         return None
@@ -44,7 +44,7 @@ def run(check: Check, evidence: Evidence) -> Finding | None:
     nonsense = _nonsense(check.name, result, suspects, len(evidence.layers))
     if nonsense:
         message = f"The check itself is wrong and says nothing about the model: it {nonsense} ({check.place})."
-        return CheckResult(check.name, Verdict.FAILED, message, {"returned": repr(returned)[:1000]}), []
+        return CheckResult(check.name, Verdict.FAILED, message, {BROKEN: True, "returned": repr(returned)[:1000]}), []
     return dataclasses.replace(result, evidence=_plain(result.evidence)), list(suspects)
 
 

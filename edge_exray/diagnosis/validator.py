@@ -95,8 +95,12 @@ def _summary(verdict: Verdict, results: Sequence[CheckResult], frames: int, fail
         return f"{judgement} on {frames} frames.{omitted}"
     found = [result for result in results if result.verdict is verdict]
     # Of several checks without enough frames, the one that takes the most.
-    first = found[0] if verdict is Verdict.FAILED else max(found, key=lambda r: r.evidence.get("needed_frames", 0))
-    word = "The edge model must not ship" if verdict is Verdict.FAILED else "Not enough evidence to ship"
+    if verdict is Verdict.INCONCLUSIVE:
+        word, first = "Not enough evidence to ship", max(found, key=lambda r: r.evidence.get("needed_frames", 0))
+    else:
+        # What a broken check has to say is about itself; a finding about the model comes first.
+        first = min(found, key=lambda result: result.is_broken)
+        word = "The edge model is not cleared to ship" if first.is_broken else "The edge model must not ship"
     return f"{word}. {first.message}{omitted}"
 
 

@@ -17,6 +17,7 @@ from edge_exray import errors
 from edge_exray.diagnosis.check import Check
 from edge_exray.frames import examples
 from edge_exray.models.tensors import TensorSpec
+from edge_exray.specs import did_you_mean
 
 Inputs = dict[str, np.ndarray]
 
@@ -228,6 +229,10 @@ def _load_file(path: pathlib.Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # What lies beside it can be imported, as in a pipeline, which packages both; at the end, so that it hides nothing.
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
     # Dataclasses look their module up there; under a name of its own, or a user's `random.py` would hide Python's.
     sys.modules[name] = module
     try:
@@ -268,7 +273,9 @@ def _slices(example: examples.Example, keys: Sequence[str]) -> dict[str, str]:
     slices = {}
     for key in keys:
         if key not in example:
-            raise errors.DataError(f"slice key {key} is not a feature of the examples; they have {sorted(example)}")
+            known = sorted(example)
+            hint = did_you_mean(key, known)
+            raise errors.DataError(f"slice key {key} is not a feature of the examples{hint} They have {known}")
         value = np.asarray(example[key]).ravel()
         if value.size != 1:
             raise errors.DataError(f"slice key {key} needs one value an example, has {value.size}")
@@ -288,7 +295,7 @@ def _feature(example: examples.Example, spec: TensorSpec, inputs: int) -> np.nda
         )
     value = np.asarray(value)
     fixed = [d for d in spec.shape[1:] if d >= 0]
-    if value.ndim == 1 and value.dtype != object and spec.shape[1:].count(-1) <= 1 and np.prod(fixed) != 0:
+    if value.ndim <= 1 and value.dtype != object and spec.shape[1:].count(-1) <= 1 and np.prod(fixed) != 0:
         try:
             value = value.reshape(spec.shape[1:])
         except ValueError as e:

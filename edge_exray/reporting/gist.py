@@ -2,12 +2,23 @@
 
 from typing import Any
 
+from edge_exray.diagnosis.report import BROKEN
+
 
 def decisive_check(document: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the check that explains the verdict: checks run in causal order, so it is the first of its kind."""
+    """Returns the check that explains the verdict: checks run in causal order, so it is the first of its kind.
+
+    One that is broken, and says nothing about the model, explains it only where no other does.
+    """
     if document["verdict"] == "passed":
         return None
-    return next((c for c in document["checks"] if c["verdict"] == document["verdict"]), None)
+    candidates = [check for check in document["checks"] if check["verdict"] == document["verdict"]]
+    return min(candidates, key=is_broken, default=None)
+
+
+def is_broken(check: dict[str, Any]) -> bool:
+    """Returns whether a check failed by itself, see `CheckResult.is_broken`."""
+    return bool(check["evidence"].get(BROKEN))
 
 
 def differing_inputs(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -46,12 +46,11 @@ def _causes(document: dict[str, Any]) -> Iterable[str]:
     if attribution:
         yield f"**Where the error comes from.** {_prose(attribution['sentence'])}"
     for name, found in gist.differing_inputs(document).items():
-        best = next(iter(gist.hypotheses(found)), None)
-        if best is None:
+        if not found["hypothesis"]:
             yield f"**Input {_code(name)}** differs, and no hypothesis explains how."
         else:
-            code = f" Reference to app: {_code(best['code'])}" if best["code"] else ""
-            yield f"**Input {_code(name)}.** {_prose(formats.sentence(best['description']))}{code}"
+            code = f" Reference to app: {_code(found['code'])}" if found["code"] else ""
+            yield f"**Input {_code(name)}.** {_prose(formats.sentence(found['hypothesis']))}{code}"
 
 
 def _checks(document: dict[str, Any]) -> Iterable[str]:

@@ -64,7 +64,7 @@ def test_all_inputs_that_differ_are_named(table_net):
 
     found = message(validate(table_net, "none", app), "preprocessing")
     assert re.match("The app prepares input ratio differently: wrong offset", found)
-    assert "2 more inputs differ: grams, score." in found
+    assert "2 more inputs differ: grams (wrong scale: 0.001 * x), score (wrong scale: 2 * x)." in found
     assert "swap" not in found
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from xml.etree import ElementTree
 
 import models_zoo
 import pytest
@@ -17,6 +18,8 @@ from edge_exray.diagnosis.validator import diagnose
 from edge_exray.frames.functions import load_functions
 from edge_exray.replay.replay import replay
 from edge_exray.replay.replayer import ModelPaths
+from edge_exray.reporting import gist
+from edge_exray.reporting.junit import render_junit
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +139,26 @@ def mine(evidence):
     assert report.verdict is found.verdict is Verdict.FAILED
     assert f"ZeroDivisionError: division by zero ({tmp_path / 'mine.py'}, line 5)" in found.message
     assert "line 10, in mine" in found.evidence["traceback"]
-    assert "says nothing about the model" in report.summary
+    assert report.summary.startswith("The edge model is not cleared to ship. The check itself failed")
     # The others still ran.
     assert set(names(report)) > {"own_error", "quantization_drift", "label_flip_rate"}
+
+
+def test_a_finding_about_the_model_comes_before_a_broken_check(judge):
+    report = judge("""
+@edge_exray.check(after="inputs")
+def mine(evidence):
+    raise ValueError("typo")
+
+@edge_exray.check(after="outputs")
+def last(evidence):
+    return edge_exray.finding("last", False, "It answers too slowly.", {})
+""")
+    assert report.summary == "The edge model must not ship. It answers too slowly."
+    assert gist.decisive_check(report.to_dict())["name"] == "last"
+    cases = {case.get("name"): case for case in ElementTree.fromstring(render_junit(report)).iter("testcase")}
+    assert cases["mine"].find("error") is not None
+    assert cases["last"].find("failure") is not None
 
 
 SUSPECT = "return edge_exray.finding('mine', True, 'Well.', {{}}, [edge_exray.Suspect({}, 'ADD', 'x', None, '{}', '')])"

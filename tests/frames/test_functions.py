@@ -45,8 +45,9 @@ def test_defaults_take_features_by_name():
         ({"ids": np.array([1, 2, 3])}, IDS, [1, 2, 3]),
         ({"ids": np.array([], np.int64)}, IDS, []),
         ({"x": np.array([3.0])}, {"x": TensorSpec("x", (-1,), np.dtype(np.float32))}, 3.0),
+        ({"x": np.float32(3)}, {"x": TensorSpec("x", (-1, 1), np.dtype(np.float32))}, [3.0]),
     ],
-    ids=["flat", "pixels", "unnamed", "unnamed and labelled", "any length", "no length", "scalar"],
+    ids=["flat", "pixels", "unnamed", "unnamed and labelled", "any length", "no length", "scalar", "column"],
 )
 def test_feature_takes_shape_and_dtype_of_the_input(example, specs, expected):
     ((name, value),) = UserFunctions().frame(example, specs, specs).reference.items()
@@ -179,7 +180,7 @@ def test_slices_are_features_as_text():
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("city", r"slice key city is not a feature of the examples; they have \['image', "),
+        ("city", r"slice key city is not a feature of the examples. They have \['image', "),
         ("image", "one value .* has 6"),
     ],
 )
@@ -210,6 +211,13 @@ def test_module_is_loaded_from_a_file_without_hiding_another(tmp_path):
     assert functions.source == str(path)
     assert functions.reference_inputs_fn is None
     assert sys.modules["random"] is random
+
+
+def test_module_imports_what_lies_beside_it(tmp_path):
+    (tmp_path / "neighbour_of_a_test.py").write_text("LABEL = 5\n")
+    source = "def label_fn(example):\n    from neighbour_of_a_test import LABEL\n    return LABEL\n"
+    (tmp_path / "module_with_a_neighbour.py").write_text(source)
+    assert load_functions(str(tmp_path / "module_with_a_neighbour.py")).label_fn({}) == 5
 
 
 def test_module_is_loaded_by_its_name(tmp_path, monkeypatch):

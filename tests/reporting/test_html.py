@@ -10,6 +10,7 @@ import report_factory as factory
 from edge_exray import errors
 from edge_exray.diagnosis.report import CheckResult, Report, Verdict
 from edge_exray.reporting import html as report_html
+from edge_exray.reporting.markdown import render_markdown
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{ 7*7 }} ${x} \"' &amp; \u2028 <b>"
@@ -193,6 +194,8 @@ def test_the_shares_of_the_legs_and_the_layer_to_blame_are_told():
 
 def test_hypotheses_stand_in_their_order_beside_pictures():
     found = factory.report().preprocessing["image"] | {
+        "hypothesis": "BGR and nearest",
+        "code": "near(x)[..., ::-1]",
         "hypotheses": [
             {"description": "BGR and nearest", "kinds": ["resize"], "code": "near(x)[..., ::-1]", "residual": 0.01},
             {"description": "BGR", "kinds": ["channel_order"], "code": "x[..., ::-1]", "residual": 0.2},
@@ -207,6 +210,15 @@ def test_hypotheses_stand_in_their_order_beside_pictures():
     text = section(page.text, "Inputs image", "Where the error enters")
     assert text.index("BGR and nearest. This leaves 1 %") < text.index("BGR. This leaves 20 %")
     assert "near(x)[..., ::-1]" in page.text[: page.text.index("From the input to the output")]
+    # What only comes closest is nothing to undo.
+    unknown = found | {"hypothesis": "unknown difference, closest comes BGR", "code": None}
+    told = render(factory.report(preprocessing={"image": unknown}, worst_frames=[])).text
+    assert "Unknown difference, closest comes BGR." in told[: told.index("From the input to the output")]
+    assert "undo it in the app" not in told
+    assert "No hypothesis explains the difference. These come closest:" in told
+    summary = render_markdown(factory.report(preprocessing={"image": unknown}))
+    assert "**Input `image`.** Unknown difference, closest comes BGR." in summary
+    assert "Reference to app" not in summary
     images = [attributes for tag, attributes in page.elements if tag == "img"]
     assert [image["src"] for image in images] == ["data:a", "data:b", "data:c", "data:d"]
     assert images[1]["alt"] == "Input image of frame f1, app"

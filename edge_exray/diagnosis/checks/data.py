@@ -46,7 +46,8 @@ def preprocessing(evidence: Evidence) -> Finding:
     if others:
         swaps = {tuple(sorted((other, d.swapped_with))) for other, d in others if d.swapped_with}
         plural = "inputs differ" if len(others) > 1 else "input differs"
-        message += f" {len(others)} more {plural}: {listed([other for other, _ in others])}"
+        more = [other if d.swapped_with or not d.code else f"{other} ({d.hypothesis})" for other, d in others]
+        message += f" {len(others)} more {plural}: {listed(more)}"
         message += "".join(f"; {one} and {two} are swapped" for one, two in sorted(swaps)) + "."
     return finding("preprocessing", False, message, figures)
 

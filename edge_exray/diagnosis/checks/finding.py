@@ -41,7 +41,7 @@ def place_of(layer: Layer) -> str:
 
     The call that TensorFlow wraps every exported function in is left out of the name.
     """
-    name = layer.spec.name.split(";")[-1]
+    name = layer.spec.name.rstrip(";").split(";")[-1]
     if layer.cloud_tensor and not layer.cloud_tensor.startswith("Identity"):
         name = layer.cloud_tensor.removesuffix(":0")
     if _CALL.fullmatch(name):

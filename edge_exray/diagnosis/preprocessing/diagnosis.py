@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_exray.diagnosis.preprocessing import value_ranges
 from edge_exray.diagnosis.preprocessing.channel_fit import ChannelFit, fit_moments
-from edge_exray.diagnosis.preprocessing.hypothesis import EXPLAINED, Hypothesis, Pair
+from edge_exray.diagnosis.preprocessing.hypothesis import EXPLAINED, OF_DIFFERENCE, Hypothesis, Pair
 from edge_exray.diagnosis.preprocessing.images import is_image
 from edge_exray.diagnosis.preprocessing.search import search
 from edge_exray.drift.channels import ChannelStatistics
@@ -22,6 +22,12 @@ _FULLY = 1e-7
 
 # Half a step of 8 bits.
 _HARMLESS = 0.5 / 255
+
+# Larger differences are no rounding.
+_ROUNDED = 4 * _HARMLESS
+
+# What comes closest is told when it leaves less than this share of what channel order, scale and offset leave.
+_CLOSE = 0.5
 
 _TINY = "tiny differences, as from rounding"
 
@@ -85,12 +91,14 @@ def diagnose(statistics: ChannelStatistics, pairs: Sequence[Pair] = ()) -> Diagn
     if statistics.mismatched or not statistics.count:
         what = "another shape" if statistics.mismatched else "NaN or infinite values"
         return Diagnosis(False, np.nan, f"the edge input has {what}", None, None, None, None, None, *ranges)
-    nrmse = _nrmse(statistics, ranges)
+    square_error = _square_error(statistics)
+    nrmse = _nrmse(square_error, ranges)
     fit = _fit(statistics)
     if ranges[1][0] == ranges[1][1]:
         words = f"the edge input is always {ranges[1][0]:g}"
         return Diagnosis(False, nrmse, words, None, fit.residual, None, None, None, *ranges)
-    simple = _of_moments(fit, ranges[0])
+    variance = float(np.mean(np.diag(statistics.edge_products) / statistics.count - _mean(statistics) ** 2))
+    simple = _of_moments(fit, ranges[0], square_error / variance if variance > 0 else np.inf)
     image = bool(pairs) and is_image(pairs[0].reference)
     found = search(pairs) if fit.residual > _FULLY else []
     # The moments of all frames count where the search in some of them has nothing better to say; but two grids of 8
@@ -99,20 +107,29 @@ def diagnose(statistics: ChannelStatistics, pairs: Sequence[Pair] = ()) -> Diagn
     hypotheses = found or ([simple] if simple.changes and simple.explains and not harmless else [])
     affine = (fit.permutation, fit.scale.tolist(), fit.offset.tolist()) if simple.explains else (None, None, None)
     best = hypotheses[0] if hypotheses else None
-    if best is None and simple.explains:
+    if best is None and fit.residual <= EXPLAINED and (simple.explains or nrmse < _ROUNDED):
         return Diagnosis(False, nrmse, _TINY, simple.code, fit.residual, *affine, *ranges)
     if best is None or not best.explains:
-        words = _unknown(fit.residual, best if found else None)
-        return Diagnosis(False, nrmse, words, None, fit.residual, None, None, None, *ranges, hypotheses=found)
+        closest = sorted((h for h in found if h.residual <= _CLOSE * fit.residual), key=lambda h: h.residual)
+        words = _unknown(fit, closest[0] if closest else None)
+        return Diagnosis(False, nrmse, words, None, fit.residual, None, None, None, *ranges, hypotheses=closest)
     words = best.description
     if best.residual > EXPLAINED:
         words += f" (approximately: {best.residual:.1%} of the input stay unexplained)"
     return Diagnosis(False, nrmse, words, best.code, best.residual, *affine, *ranges, hypotheses=hypotheses)
 
 
-def _nrmse(s: ChannelStatistics, ranges: list[list[float]]) -> float:
-    square_error = np.trace(s.reference_products - s.cross_products - s.cross_products.T + s.edge_products)
-    rmse = np.sqrt(max(0.0, square_error) / (s.count * len(s.reference_sum)))
+def _square_error(s: ChannelStatistics) -> float:
+    total = np.trace(s.reference_products - s.cross_products - s.cross_products.T + s.edge_products)
+    return max(0.0, float(total)) / (s.count * len(s.reference_sum))
+
+
+def _mean(s: ChannelStatistics) -> np.ndarray:
+    return s.edge_sum / s.count
+
+
+def _nrmse(square_error: float, ranges: list[list[float]]) -> float:
+    rmse = np.sqrt(square_error)
     span = max(high - low for low, high in ranges)
     return float(rmse / span) if span > 0 else np.inf
 
@@ -121,13 +138,15 @@ def _fit(s: ChannelStatistics) -> ChannelFit:
     return fit_moments(s.count, s.reference_sum, s.edge_sum, s.reference_products, s.cross_products, s.edge_products)
 
 
-def _of_moments(fit: ChannelFit, reference_range: list[float]) -> Hypothesis:
+def _of_moments(fit: ChannelFit, reference_range: list[float], difference: float) -> Hypothesis:
     changes = value_ranges.map_changes(fit.permutation, fit.scale, fit.offset, reference_range)
-    return Hypothesis(tuple(changes), fit.residual, explains=fit.residual <= EXPLAINED)
+    explains = fit.residual <= min(EXPLAINED, max(_FULLY, OF_DIFFERENCE * difference))
+    return Hypothesis(tuple(changes), fit.residual, explains=explains)
 
 
-def _unknown(residual: float, closest: Hypothesis | None) -> str:
-    words = f"unknown difference: channel order, scale and offset leave {residual:.1%} of the input unexplained"
-    if closest is not None and closest.residual < residual:
-        words += f"; closest, with {closest.residual:.1%} left, comes {closest.description}"
+def _unknown(fit: ChannelFit, closest: Hypothesis | None) -> str:
+    known = "channel order, scale and offset" if len(fit.permutation) > 1 else "scale and offset"
+    words = f"unknown difference: {known} leave {100 * fit.residual:.2g}% of the input unexplained"
+    if closest is not None:
+        words += f"; closest, with {100 * closest.residual:.2g}% left, comes {closest.description}"
     return words

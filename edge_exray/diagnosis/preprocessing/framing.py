@@ -106,7 +106,7 @@ def framings(fills: tuple[float, ...] = (0.0, 127.5, 255.0, 114.0)) -> list[Fram
         Framing("the central crop of the input's aspect ratio", "crop", _aspect_crop),
         Framing("the centre after resizing the short side to 8/7 of the input", "centre", _short_side),
         Framing(
-            "the central 87.5 %, stretched",
+            "the central 87.5 %",
             f"tf.image.central_crop(picture, {_MARGIN})",
             lambda h, w, height, width: (_central(h, height), _central(w, width)),
         ),

@@ -10,6 +10,9 @@ EXPLAINED = 2e-3
 """Share of the variance: a hypothesis that leaves less explains a difference. Rounding to 8 bits leaves 1e-5, another
 resize kernel 1e-3 to 1e-2."""
 
+OF_DIFFERENCE = 0.25
+"""What explains a difference leaves less than this share of it: a small difference is not explained by being small."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Pair:

@@ -18,7 +18,7 @@ from edge_exray.diagnosis.preprocessing.channel_fit import FLOOR, ChannelFit, fi
 from edge_exray.diagnosis.preprocessing.colour import Operation
 from edge_exray.diagnosis.preprocessing.framing import Framing, Points, framings, same_place
 from edge_exray.diagnosis.preprocessing.geometry import Rearranged, rearrangements
-from edge_exray.diagnosis.preprocessing.hypothesis import EXPLAINED, Change, Hypothesis, Pair
+from edge_exray.diagnosis.preprocessing.hypothesis import EXPLAINED, OF_DIFFERENCE, Change, Hypothesis, Pair
 from edge_exray.diagnosis.preprocessing.resampling import RESAMPLERS, Resampler
 
 CHANNELS = (1, 3, 4)
@@ -61,6 +61,8 @@ _STEPS = 8e-3
 _TWO_ROUNDINGS = 1.2e-4
 # Smaller deviations of scale and offset, as shares of the range, are none; the second after such conversions.
 _SAME_RANGE, _CONVERTED = 3e-3, 6e-3
+# The same for means over blocks, which a blur changes too.
+_COARSE = 5e-2
 _RANKED = 3
 
 
@@ -150,6 +152,7 @@ class _Search:
         self._scored: dict[tuple, _Scored] = {}
         self._expanded: set[tuple[int, str]] = set()
         self._baseline = fit_values(reference, edge).residual
+        self._difference = float(np.square(edge - reference).mean() / edge.var((0, 1, 2)).mean())
 
     def run(self) -> list[Hypothesis]:
         """Returns the hypotheses, best first."""
@@ -214,9 +217,11 @@ class _Search:
             _pooled(side, _DETAIL)
             for side in (self._values(scored.state, whole=True), self._target(scored.state, whole=True))
         ]
-        if fit_values(*coarse).residual > _DETAIL_LEFT * scored.fit.residual:
+        fit = fit_values(*coarse)
+        if fit.residual > _DETAIL_LEFT * scored.fit.residual:
             return None
-        changes = self._changes(scored.state, scored.fit)
+        # Fine detail that is missing looks like less contrast; the coarse values know scale and offset.
+        changes = self._changes(scored.state, fit, _COARSE)
         if all(change.kind != "resize" for change in changes):
             words = "another resize kernel (both sides differ in fine detail only)"
             changes.insert(0, Change("resize", words, "x"))
@@ -436,10 +441,10 @@ class _Search:
 
     # The answer.
 
-    def _changes(self, state: _State, fit: ChannelFit) -> list[Change]:
+    def _changes(self, state: _State, fit: ChannelFit, tolerance: float = 0.0) -> list[Change]:
         changes = self._spatial_changes(state.spatial)
         changes += [Change(o.kind, o.description, self._convention.around(o.expression)) for o in state.operations]
-        changes += self._map_changes(fit, _CONVERTED if _in_bytes(state) else _SAME_RANGE)
+        changes += self._map_changes(fit, max(tolerance, _CONVERTED if _in_bytes(state) else _SAME_RANGE))
         if state.rearranged:
             changes.append(state.rearranged.change)
         return changes
@@ -489,6 +494,8 @@ class _Search:
             changes = [*kept[:at], cut, *kept[at:]]
         residual = scored.fit.residual
         sure = residual <= max(EXPLAINED, min(_MOST_LEFT, _APPROXIMATE * self._baseline))
+        # The rounding of an 8-bit input is a large part of what cutting it off makes.
+        sure &= cut is not None or residual <= max(_ROUNDING, OF_DIFFERENCE * self._difference)
         return Hypothesis(tuple(changes), residual, explains=sure)
 
     def _converts(self, fit: ChannelFit) -> bool:

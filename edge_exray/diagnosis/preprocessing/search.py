@@ -41,7 +41,9 @@ def search(pairs: Sequence[Pair]) -> list[Hypothesis]:
         found = signals.explain(finite) + found
     elif finite and alike[0].reference.size >= _SHORTEST_TEXT and _whole(finite):
         found = tokens.explain(finite) + found
-    if not found and sum(length > 1 for length in shape) <= 1:
+    # Ids are no measurements, whatever numbers they are.
+    is_ids = alike[0].reference.dtype.kind in "iu" and alike[0].reference.size >= _SHORTEST_TEXT
+    if not found and not is_ids and sum(length > 1 for length in shape) <= 1:
         found = tables.explain(alike)
     return sorted(found, key=lambda hypothesis: not hypothesis.explains)
 

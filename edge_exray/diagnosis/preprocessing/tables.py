@@ -17,6 +17,8 @@ from edge_exray.diagnosis.preprocessing.hypothesis import Change, Hypothesis, Pa
 _SAME = 1e-5
 # Frames below which a line of two parameters fits by chance.
 _FRAMES = 5
+# What takes more to describe is not explained.
+_MOST_CHANGES = 3
 # Share of the rows that a map of a column must hit, where the others are imputed or clipped.
 _MOST = 0.6
 
@@ -118,7 +120,9 @@ def explain(pairs: Sequence[Pair]) -> list[Hypothesis]:
             residual = float(np.mean([one.cost for one in maps]))
             changes = [*_order_change(order, reference), *_changes(maps, reference[:, order], edge)]
             found.append(Hypothesis(tuple(changes), residual))
-    return sorted((h for h in found if h.changes), key=lambda h: (round(h.residual, 6), len(h.changes)))[:5]
+    return sorted(
+        (h for h in found if 0 < len(h.changes) <= _MOST_CHANGES), key=lambda h: (round(h.residual, 6), len(h.changes))
+    )[:5]
 
 
 def _maps(x: np.ndarray, y: np.ndarray) -> list[_Map]:

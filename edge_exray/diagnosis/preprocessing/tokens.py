@@ -135,6 +135,9 @@ def _explanations(
                 yield judged([*order, *([mapping.change] if mapping.change else []), *marks], rows, mapping.padding)
     for change, rows in _recut(pairs, contents, targets, length):
         yield judged([change], rows, have.value)
+    for change, rows in _shortened(contents, targets, want):
+        filled = [want.fill(row, length, cut=False) for row in rows]
+        yield (change, *_padding_changes(have.value, have, want)), _unexplained(filled, edge, common)
 
 
 def _assembled(heads: list[int], row: np.ndarray, tails: list[int], length: int, *, cut: bool) -> np.ndarray:
@@ -401,6 +404,18 @@ def _told_by_capitals(differs: np.ndarray, capitals: np.ndarray | None) -> bool 
         return None
     hits = float(np.sum(differs & capitals))
     return hits >= 0.9 * differs.sum() and hits >= 0.5 * capitals.sum()
+
+
+def _shortened(contents: Rows, targets: Rows, want: _Padding) -> Iterator[tuple[Change, Rows]]:
+    """Yields texts that the app ends earlier."""
+    most, now = max(map(len, contents)), max(map(len, targets))
+    if want.value is None or not 0 < now < most:
+        return
+    code = f"np.where(np.arange(x.size) < {now}, x, {want.value})"
+    if want.side == "left":
+        code = f"np.where(np.arange(x.size) < x.size - {now}, {want.value}, x)"
+    for end, rows in (("beginning", [row[:now] for row in contents]), ("end", [row[-now:] for row in contents])):
+        yield Change("truncation", f"only the {end} of the texts, {now} of up to {most} ids", code), rows
 
 
 def _recut(pairs: Sequence[Pair], contents: Rows, targets: Rows, length: int) -> Iterator[tuple[Change, Rows]]:

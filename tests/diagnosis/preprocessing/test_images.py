@@ -3,6 +3,7 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.ndimage
 import skimage.color
 import skimage.data
 import tensorflow as tf
@@ -213,6 +214,25 @@ def test_what_nothing_explains_is_called_unknown_with_what_came_closest():
     found = diagnosed(lambda p: right(p) + noise * (1 + right(p)) ** 2)
     assert found.hypothesis.startswith("unknown difference: channel order, scale and offset leave")
     assert found.code is None
+
+
+def through_another_size(picture):
+    """Resized twice, which no single kernel does."""
+    image = PIL.Image.fromarray(picture).resize((96, 96), PIL.Image.Resampling.NEAREST)
+    return normalised(np.asarray(image.resize((SIZE, SIZE), PIL.Image.Resampling.BILINEAR), np.float64))
+
+
+def test_what_explains_little_of_a_small_difference_is_not_its_cause():
+    found = diagnosed(through_another_size)
+    assert found.nrmse > 0.01
+    if found.code is not None and found.code != "x":
+        pytest.fail(f"{found.hypothesis}: {found.code}")
+    assert "unknown difference" in found.hypothesis or "fine detail" in found.hypothesis
+
+
+def test_missing_detail_is_no_other_contrast():
+    found = diagnosed(lambda p: scipy.ndimage.gaussian_filter(right(p), (1, 1, 0)))
+    assert found.hypotheses[0].kinds == ["resize"]
 
 
 def test_a_diagnosis_ranks_hypotheses():

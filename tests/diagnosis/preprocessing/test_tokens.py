@@ -104,6 +104,19 @@ def test_the_other_end_of_long_texts():
     assert tokens.explain([Pair(pair.reference, pair.edge) for pair in known]) == []
 
 
+@pytest.mark.parametrize("end", ["beginning", "end"])
+def test_texts_that_the_app_cuts_off_earlier(end):
+    rng = np.random.default_rng(5)
+    found = []
+    for size in (LENGTH, LENGTH - 2, 14, 9, 5, LENGTH):
+        ids = rng.integers(10, 900, size)
+        kept = ids[:10] if end == "beginning" else ids[-10:]
+        found.append(Pair(*(np.pad(row, (0, LENGTH - len(row))) for row in (ids, kept))))
+    best = tokens.explain(found)[0]
+    assert kinds([best]) == ["truncation"]
+    assert f"only the {end} of the texts, 10 of up to {LENGTH} ids" in best.description
+
+
 def test_equal_ids_and_other_texts_are_not_explained():
     assert tokens.explain(pairs(list)) == []
     rng = np.random.default_rng(9)

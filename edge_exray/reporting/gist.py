@@ -32,4 +32,6 @@ def hypotheses(found: dict[str, Any]) -> list[dict[str, Any]]:
         return found["hypotheses"]
     if not found["hypothesis"]:
         return []
-    return [{"description": found["hypothesis"], "code": found["code"], "residual": found["residual"]}]
+    return [
+        {"description": found["hypothesis"], "code": found["code"], "residual": found["residual"], "explains": True}
+    ]

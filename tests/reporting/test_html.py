@@ -197,8 +197,20 @@ def test_hypotheses_stand_in_their_order_beside_pictures():
         "hypothesis": "BGR and nearest",
         "code": "near(x)[..., ::-1]",
         "hypotheses": [
-            {"description": "BGR and nearest", "kinds": ["resize"], "code": "near(x)[..., ::-1]", "residual": 0.01},
-            {"description": "BGR", "kinds": ["channel_order"], "code": "x[..., ::-1]", "residual": 0.2},
+            {
+                "description": "BGR and nearest",
+                "kinds": ["resize"],
+                "code": "near(x)[..., ::-1]",
+                "residual": 0.01,
+                "explains": True,
+            },
+            {
+                "description": "BGR",
+                "kinds": ["channel_order"],
+                "code": "x[..., ::-1]",
+                "residual": 0.2,
+                "explains": False,
+            },
         ],
         "pictures": [
             {"id": "f1", "reference": "data:a", "edge": "data:b"},
@@ -211,7 +223,8 @@ def test_hypotheses_stand_in_their_order_beside_pictures():
     assert text.index("BGR and nearest. This leaves 1 %") < text.index("BGR. This leaves 20 %")
     assert "near(x)[..., ::-1]" in page.text[: page.text.index("From the input to the output")]
     # What only comes closest is nothing to undo.
-    unknown = found | {"hypothesis": "unknown difference, closest comes BGR", "code": None}
+    closest = found["hypotheses"][1:]
+    unknown = found | {"hypothesis": "unknown difference, closest comes BGR", "code": None, "hypotheses": closest}
     told = render(factory.report(preprocessing={"image": unknown}, worst_frames=[])).text
     assert "Unknown difference, closest comes BGR." in told[: told.index("From the input to the output")]
     assert "undo it in the app" not in told

@@ -41,7 +41,7 @@ class Diagnosis:
         nrmse: Root mean square of the difference over the larger value range; NaN when it is not defined.
         hypothesis: The difference in words; None when there is none.
         code: One line of NumPy that maps the reference input `x` to the edge input; None when nothing explains
-            the difference or there is none.
+            the difference, there is none, or no expression of `x` does it.
         residual: Share of the edge input's variance that the hypothesis leaves unexplained.
         permutation: `edge[..., c]` comes from `reference[..., permutation[c]]`; this and the next where moments explain
             the difference.
@@ -72,7 +72,7 @@ class Diagnosis:
             if field.name not in ("nrmse", "swapped_with", "hypotheses")
         }
         document["hypotheses"] = [
-            {"description": h.description, "kinds": h.kinds, "code": h.code, "residual": h.residual}
+            {field: getattr(h, field) for field in ("description", "kinds", "code", "residual", "explains")}
             for h in self.hypotheses
         ]
         return document
@@ -116,7 +116,9 @@ def diagnose(statistics: ChannelStatistics, pairs: Sequence[Pair] = ()) -> Diagn
     words = best.description
     if best.residual > EXPLAINED:
         words += f" (approximately: {best.residual:.1%} of the input stay unexplained)"
-    return Diagnosis(False, nrmse, words, best.code, best.residual, *affine, *ranges, hypotheses=hypotheses)
+    # Some changes can be told, but not written in terms of the reference input.
+    code = None if best.code == "x" else best.code
+    return Diagnosis(False, nrmse, words, code, best.residual, *affine, *ranges, hypotheses=hypotheses)
 
 
 def _square_error(s: ChannelStatistics) -> float:

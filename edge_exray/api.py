@@ -126,7 +126,7 @@ def validate(
             "a path or a list, which can be read twice"
         )
     # Before all frames are read for their ids: what is wrong with these is known at once.
-    options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames, input_samples, tuple(environments))
+    options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames, input_samples, environments)
     options = dataclasses.replace(options, sampling=sample(read, functions, layer_frames, kernel_frames))
     with tempfile.TemporaryDirectory(prefix="exray-validate-") as scratch:
         if float_edge is None:

@@ -51,8 +51,10 @@ def parse_all(names: Iterable[str]) -> tuple[Environment, ...]:
     """Reads the names of environments.
 
     Raises:
-        SpecError: One names none, or two are the same.
+        SpecError: One names none, two are the same, or they are no list.
     """
+    if isinstance(names, str):
+        raise errors.SpecError(f"environments is a list of names, not the text {names!r}: write [{names!r}]")
     parsed = tuple(map(Environment.parse, names))
     if len({environment.name for environment in parsed}) < len(parsed):
         raise errors.SpecError(f"environments are named twice: {', '.join(e.name for e in parsed)}")

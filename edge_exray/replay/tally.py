@@ -1,6 +1,7 @@
 """What a replay learns, as a whole that can be gathered in parts."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from edge_exray import errors
 from edge_exray.frames.examples import Example
@@ -36,7 +37,7 @@ class TallyOptions:
     max_failed_frames: int = 0
     worst_frames: int = 5
     input_samples: int = 16
-    environments: tuple[str, ...] = ()
+    environments: Sequence[str] = ()
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
 
     def __post_init__(self) -> None:

@@ -78,6 +78,8 @@ def test_an_unknown_environment_is_refused(name):
 
 
 def test_an_environment_is_named_once():
+    with pytest.raises(errors.SpecError, match=r"a list of names, not the text 'builtin': write \['builtin'\]"):
+        TallyOptions(environments="builtin")
     with pytest.raises(errors.SpecError, match="twice: builtin, builtin"):
         parse_all(["builtin", "builtin"])
 

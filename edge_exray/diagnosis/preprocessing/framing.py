@@ -1,6 +1,7 @@
 """Which part of a picture fills the model's input: stretched, cropped, or between bars."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,8 @@ from edge_exray.diagnosis.preprocessing.resampling import Resampler, resample, w
 
 # What is cut at the border before the picture shrinks: 224 of 256 in the recipes of ImageNet, 0.875 in TensorFlow's.
 _MARGIN = 0.875
+# Rows and columns that are looked at.
+_SIDE = 48
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,13 @@ class Framing:
         code = f"{self.code}[{top or ''}:{-bottom or ''}, {left or ''}:{-right or ''}]"
         return dataclasses.replace(self, description=words, code=code, place=place)
 
+    def neighbours(self) -> list["Framing"]:
+        """Returns the crops that are off by a pixel or two."""
+        reach = range(-2, 3)
+        moved = [self.shifted(y, x) for y in reach for x in reach if 0 < abs(y) + abs(x) <= 2]
+        cuts = [cut for cut in itertools.product((0, 1), repeat=4) if any(cut)]
+        return [*moved, *(self.shortened(*cut) for cut in cuts)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Points:
@@ -94,9 +104,22 @@ class Points:
     rows: np.ndarray
     columns: np.ndarray
 
+    @classmethod
+    def spread(cls, height: int, width: int) -> "Points":
+        """Returns up to `_SIDE` evenly spread rows and columns; their jitter keeps them off any grid of blocks."""
+        return cls(_spread(height), _spread(width))
+
     def of(self, images: np.ndarray) -> np.ndarray:
         """Takes them out of [n, height, width, C]."""
         return images[:, self.rows[:, None], self.columns[None, :]]
+
+
+def _spread(size: int) -> np.ndarray:
+    if size <= _SIDE:
+        return np.arange(size)
+    even = np.linspace(0, size - 1, _SIDE)
+    jitter = np.random.default_rng(0).uniform(-0.5, 0.5, _SIDE) * (size / _SIDE)
+    return np.unique(np.clip(np.round(even + jitter), 0, size - 1).astype(int))
 
 
 def framings(fills: tuple[float, ...] = (0.0, 127.5, 255.0, 114.0)) -> list[Framing]:

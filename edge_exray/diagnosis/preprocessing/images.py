@@ -8,18 +8,17 @@ variance that it leaves. A change must at least halve that share, so that the si
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from edge_exray.diagnosis.preprocessing import blind, colour, raw_picture, rounding, value_ranges
+from edge_exray.diagnosis.preprocessing import blind, colour, rounding, value_ranges
 from edge_exray.diagnosis.preprocessing.channel_fit import FLOOR, ChannelFit, fit_values
 from edge_exray.diagnosis.preprocessing.colour import Operation
-from edge_exray.diagnosis.preprocessing.framing import Framing, Points, framings, same_place
+from edge_exray.diagnosis.preprocessing.framing import Points
 from edge_exray.diagnosis.preprocessing.geometry import Rearranged, rearrangements
 from edge_exray.diagnosis.preprocessing.hypothesis import EXPLAINED, OF_DIFFERENCE, Change, Hypothesis, Pair
-from edge_exray.diagnosis.preprocessing.resampling import RESAMPLERS, Resampler
+from edge_exray.diagnosis.preprocessing.picture_source import PictureSource, Spatial
 
 CHANNELS = (1, 3, 4)
 SMALLEST_SIDE = 8
@@ -34,7 +33,6 @@ _COST = np.log10(2.0)
 _BEAM = 3
 _MOST_CHANGES = 4
 _FRAMES = 6
-_SIDE = 48
 # JPEG works in blocks of 16: a part of a frame tells its quality.
 _JPEG_FRAMES = 1
 # All of them: only the right one leaves little, and its neighbours tell nothing of it.
@@ -44,10 +42,6 @@ _MANY_PIXELS = 1.5e6
 _JPEG_SIDE = 112
 # What leaves more is not recompression alone.
 _COMPRESSED = 0.2
-# A raw picture is the source of the reference when resizing it leaves less.
-_FROM_SOURCE = 3e-3
-# Pixels of raw pictures that are held in memory.
-_MOST_SOURCE_PIXELS = 8e6
 # A residual of this size is rounding: nothing is left to explain.
 _ROUNDING = 3e-5
 # Means over blocks of so many pixels leave less than this share of what the pixels leave: fine detail differs only.
@@ -103,15 +97,6 @@ def _channels_first(hypothesis: Hypothesis) -> Hypothesis:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Spatial:
-    """How the raw picture becomes the input; `quality` is that of a JPEG recompression before all else."""
-
-    framing: Framing
-    resampler: Resampler
-    quality: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class _State:
     """A candidate: everything but the permutation and the affine maps.
 
@@ -121,7 +106,7 @@ class _State:
         rearranged: The last thing the app does; None for nothing.
     """
 
-    spatial: _Spatial | None = None
+    spatial: Spatial | None = None
     operations: tuple[Operation, ...] = ()
     rearranged: Rearranged | None = None
 
@@ -140,15 +125,13 @@ class _Search:
         # Pictures with much in them tell most.
         busiest = np.argsort(-reference.std((1, 2)).sum(-1), kind="stable")[:_FRAMES]
         self._chosen = np.sort(busiest)
-        self._points = Points(*(_spread(size) for size in self._out))
+        self._points = Points.spread(*self._out)
         self._convention = value_ranges.detect(reference)
-        self._pictures: list[np.ndarray] | None = None
-        self._spatial: _Spatial | None = None
-        self._picture_order: list[int] = list(range(reference.shape[-1]))
+        self._source: PictureSource | None = None
         self._pairs = pairs
         self._pixels = self._convention.to_pixels(reference)
         self._turned: dict[str, np.ndarray] = {}
-        self._rendered: dict[tuple[_Spatial | None, bool], np.ndarray] = {}
+        self._rendered: dict[tuple[Spatial | None, bool], np.ndarray] = {}
         self._scored: dict[tuple, _Scored] = {}
         self._expanded: set[tuple[int, str]] = set()
         self._baseline = fit_values(reference, edge).residual
@@ -174,7 +157,7 @@ class _Search:
                 beam = self._widen(beam, self._extensions)
                 idle = 0 if beam[0].score < before else idle + 1
                 # Once more without gain: a kernel and a recompression may show together only.
-                if self._done(beam[0]) or idle == (1 if self._spatial is None else 2):
+                if self._done(beam[0]) or idle == (1 if self._source is None else 2):
                     break
         return self._ranked()
 
@@ -227,64 +210,15 @@ class _Search:
             changes.insert(0, Change("resize", words, "x"))
         return Hypothesis(tuple(changes), scored.fit.residual)
 
-    # What the reference does with the raw picture.
-
     def _find_source(self) -> None:
-        pictures: list[np.ndarray] = []
-        chosen: list[int] = []
-        total = 0
-        for index in self._chosen:
-            picture = raw_picture.find(self._pairs[index].source, self._reference.shape[1:])
-            if picture is None:
-                return
-            total += picture.shape[0] * picture.shape[1]
-            if chosen and total > _MOST_SOURCE_PIXELS:
-                break
-            pictures.append(self._with_channels(picture))
-            chosen.append(index)
-        self._pictures = pictures
-        sizes = {(picture.shape[0], picture.shape[1]) for picture in pictures}
-        distinct: list[Framing] = []
-        for framing in framings():
-            if not any(same_place(framing, other, sizes, self._out) for other in distinct):
-                distinct.append(framing)
-        target = self._points.of(self._reference[chosen])
-        smooth = RESAMPLERS[1]
-
-        def left(spatial: _Spatial) -> float:
-            return fit_values(self._resample(spatial), target).residual
-
-        by_framing = sorted((_Spatial(framing, smooth) for framing in distinct), key=left)[:2]
-        candidates = [_Spatial(s.framing, r) for s in by_framing for r in RESAMPLERS]
-        best = min(candidates, key=lambda s: round(left(s), 6))
-        if left(best) > _FROM_SOURCE:
-            around = [_Spatial(f, best.resampler) for f in _neighbours(best.framing)]
-            best = min([best, *around], key=left)
-        fit = fit_values(self._resample(best), target)
-        if fit.residual > _FROM_SOURCE:
-            self._pictures = None
+        source = PictureSource.of(self._pairs, self._chosen, self._reference.shape[1:], self._points)
+        fit = source.locate(self._points.of(self._reference[source.chosen])) if source else None
+        if source is None or fit is None:
             return
-        self._chosen, self._spatial, self._framings = np.array(chosen), best, distinct
-        self._near = _neighbours(best.framing)
+        self._source, self._chosen = source, source.chosen
         self._turned.clear()
-        self._picture_order = fit.permutation
         self._convention = value_ranges.nearest(fit.scale, fit.offset)
         self._pixels = self._convention.to_pixels(self._reference)
-
-    def _with_channels(self, picture: np.ndarray) -> np.ndarray:
-        channels = self._reference.shape[-1]
-        if channels == picture.shape[-1]:
-            return picture
-        if channels == 1:
-            return (picture @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
-        return np.repeat(picture[..., :1], channels, -1)
-
-    def _resample(self, spatial: _Spatial, points: Points | None = None, few: int | None = None) -> np.ndarray:
-        assert self._pictures is not None
-        points, pictures = points or self._points, self._pictures[:few]
-        if spatial.quality is not None:
-            pictures = [colour.jpeg(spatial.quality).apply(picture[None])[0] for picture in pictures]
-        return np.stack([spatial.framing.render(p, self._out, spatial.resampler, points) for p in pictures])
 
     # Candidates.
 
@@ -303,8 +237,9 @@ class _Search:
     def _extensions(self, scored: _Scored) -> Iterator[_State]:
         state = scored.state
         kinds = {operation.kind for operation in state.operations}
-        if self._spatial is not None:
-            yield from (dataclasses.replace(state, spatial=s) for s in self._spatial_alternatives(state.spatial))
+        if self._source is not None:
+            others = self._source.alternatives(state.spatial or self._source.spatial)
+            yield from (dataclasses.replace(state, spatial=s) for s in others)
         elif not any(operation.whole for operation in state.operations):
             yield from self._blind(scored)
         yield from self._pointwise(scored)
@@ -322,14 +257,6 @@ class _Search:
         for operation in added:
             if operation.kind not in kinds:
                 yield from _with(state, operation)
-
-    def _spatial_alternatives(self, now: _Spatial | None) -> Iterator[_Spatial]:
-        assert self._spatial is not None
-        current = now or self._spatial
-        yield from (dataclasses.replace(current, resampler=r) for r in RESAMPLERS if r != current.resampler)
-        if current.framing is self._spatial.framing:
-            others = [f for f in self._framings if f is not current.framing]
-            yield from (dataclasses.replace(current, framing=f) for f in [*others, *self._near])
 
     def _blind(self, scored: _Scored) -> Iterator[_State]:
         pixels, edge = self._values(scored.state, whole=True), self._target(scored.state, whole=True)
@@ -367,15 +294,13 @@ class _Search:
 
             best = min(_QUALITIES, key=functools.partial(lambda make, q: self._left_on_few(make(q)), of_input))
             yield of_input(best)
-        if self._spatial is not None:
-            now = state.spatial or self._spatial
-            assert self._pictures is not None
-            size = self._pictures[0].size
+        if self._source is not None:
+            now = state.spatial or self._source.spatial
 
             def of_picture(quality: int) -> _State:
                 return dataclasses.replace(state, spatial=dataclasses.replace(now, quality=quality))
 
-            qualities = _QUALITIES if size < _MANY_PIXELS else _QUALITIES[::5]
+            qualities = _QUALITIES if self._source.size < _MANY_PIXELS else _QUALITIES[::5]
             yield of_picture(min(qualities, key=lambda q: self._left_of_pictures(of_picture(q))))
 
     # Judgement.
@@ -391,8 +316,9 @@ class _Search:
         return fit_values(pixels, self._target(state, whole=True)[middle]).residual
 
     def _left_of_pictures(self, state: _State) -> float:
+        assert self._source is not None
         assert state.spatial is not None
-        pixels = self._resample(state.spatial, few=_JPEG_FRAMES)[..., self._picture_order]
+        pixels = self._source.render(state.spatial, few=_JPEG_FRAMES)
         for operation in state.operations:
             pixels = operation.apply(pixels)
         return fit_values(pixels, self._target(state)[:_JPEG_FRAMES]).residual
@@ -427,22 +353,22 @@ class _Search:
             pixels = operation.apply(pixels)
         return self._points.of(pixels) if whole_needed and not whole else pixels
 
-    def _base(self, spatial: _Spatial | None, whole: bool) -> np.ndarray:
+    def _base(self, spatial: Spatial | None, whole: bool) -> np.ndarray:
         key = (spatial, whole)
         if key not in self._rendered:
             if spatial is None:
                 pixels = self._pixels[self._chosen]
                 self._rendered[key] = pixels if whole else self._points.of(pixels)
             else:
+                assert self._source is not None
                 every = Points(*(np.arange(size) for size in self._out))
-                rendered = self._resample(spatial, every if whole else None)
-                self._rendered[key] = rendered[..., self._picture_order]
+                self._rendered[key] = self._source.render(spatial, every if whole else None)
         return self._rendered[key]
 
     # The answer.
 
     def _changes(self, state: _State, fit: ChannelFit, tolerance: float = 0.0) -> list[Change]:
-        changes = self._spatial_changes(state.spatial)
+        changes = self._source.changes(state.spatial, self._convention) if self._source and state.spatial else []
         changes += [Change(o.kind, o.description, self._convention.around(o.expression)) for o in state.operations]
         changes += self._map_changes(fit, max(tolerance, _CONVERTED if _in_bytes(state) else _SAME_RANGE))
         if state.rearranged:
@@ -459,30 +385,6 @@ class _Search:
         # An approximate explanation biases the slope by as much as it leaves.
         tolerance += 3 * fit.residual
         return value_ranges.map_changes(fit.permutation, scale, offset, (low, high), tolerance)
-
-    def _spatial_changes(self, spatial: _Spatial | None) -> list[Change]:
-        if spatial is None:
-            return []
-        assert self._spatial is not None
-        of, named = self._spatial, []
-        call = spatial.resampler.code.replace("picture", spatial.framing.code)
-        if spatial.quality is not None:
-            call = call.replace("picture", f"tf.io.decode_jpeg(tf.io.encode_jpeg(picture, quality={spatial.quality}))")
-            named.append(Change("jpeg", f"JPEG recompression of the picture, quality {spatial.quality}", "x"))
-        if self._picture_order != sorted(self._picture_order):
-            call += f"[..., {self._picture_order}]"
-        code = self._convention.write(call)
-        if spatial.framing is not of.framing:
-            words = f"{spatial.framing.description} instead of {of.framing.description}"
-            if spatial.framing in self._near:
-                words = f"a crop that is off: {spatial.framing.description}"
-            named.append(Change("crop", words, "x"))
-        if spatial.resampler is not of.resampler:
-            words = f"resized with {spatial.resampler.description} instead of {of.resampler.description}"
-            named.append(Change("resize", words, "x"))
-        if named:
-            named[-1] = dataclasses.replace(named[-1], code=code)
-        return named
 
     def _hypothesis(self, scored: _Scored) -> Hypothesis:
         changes = self._changes(scored.state, scored.fit)
@@ -536,25 +438,8 @@ def _with_last(state: _State, operation: Operation) -> _State:
     return dataclasses.replace(state, operations=(*state.operations, operation))
 
 
-def _neighbours(framing: Framing) -> list[Framing]:
-    """Returns the crops that are off by a pixel or two."""
-    reach = range(-2, 3)
-    moved = [framing.shifted(y, x) for y in reach for x in reach if 0 < abs(y) + abs(x) <= 2]
-    cuts = [cut for cut in itertools.product((0, 1), repeat=4) if any(cut)]
-    return [*moved, *(framing.shortened(*cut) for cut in cuts)]
-
-
 def _undone(rearranged: Rearranged | None, edge: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(rearranged.undo(edge)) if rearranged else edge
-
-
-def _spread(size: int) -> np.ndarray:
-    """Returns up to `_SIDE` evenly spread positions; the jitter keeps them off any grid of blocks."""
-    if size <= _SIDE:
-        return np.arange(size)
-    even = np.linspace(0, size - 1, _SIDE)
-    jitter = np.random.default_rng(0).uniform(-0.5, 0.5, _SIDE) * (size / _SIDE)
-    return np.unique(np.clip(np.round(even + jitter), 0, size - 1).astype(int))
 
 
 def _pooled(images: np.ndarray, block: int | None = None) -> np.ndarray:

@@ -57,6 +57,7 @@ def installed(exec_properties: Mapping[str, Any]) -> Iterator[UserModule]:
     key = exec_properties.get("module_path") or exec_properties.get("module_file")
     name, wheels = udf_utils.decode_user_module_key(key)
     packages = [io_utils.ensure_local(wheel) for wheel in wheels]
+    functions.forget_neighbours()
     with udf_utils.TempPipInstallContext(packages) as context:
         names = _provided_by(context.temp_directory)
         # A runner may run all components in this process: one of them may have brought another module of this name.

@@ -21,6 +21,9 @@ from edge_exray.specs import did_you_mean
 
 Inputs = dict[str, np.ndarray]
 
+# The folder of the module file that was loaded last, unless it could be imported from before.
+_neighbourhoods: list[pathlib.Path] = []
+
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
@@ -229,10 +232,7 @@ def _load_file(path: pathlib.Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # What lies beside it can be imported, as in a pipeline, which packages both; at the end, so that it hides nothing.
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
+    _let_import_from(path.resolve().parent)
     # Dataclasses look their module up there; under a name of its own, or a user's `random.py` would hide Python's.
     sys.modules[name] = module
     try:
@@ -241,6 +241,29 @@ def _load_file(path: pathlib.Path) -> ModuleType:
         # The user's code may raise anything, here and below.
         raise errors.ModuleError(f"module file {path} does not import: {type(e).__name__}: {e}") from e
     return module
+
+
+def _let_import_from(folder: pathlib.Path) -> None:
+    """Lets a module file import what lies beside it, as in a pipeline, which packages both."""
+    forget_neighbours()
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # at the end, so that it hides nothing
+        _neighbourhoods.append(folder)
+
+
+def forget_neighbours() -> None:
+    """Undoes what lets the module file that was loaded last import what lies beside it.
+
+    The next module, of a file or of a package, may have neighbours of the same names.
+    """
+    while _neighbourhoods:
+        folder = _neighbourhoods.pop()
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if file and pathlib.Path(file).parent == folder:
+                del sys.modules[name]
 
 
 def _load_module(name: str) -> ModuleType:

@@ -20,7 +20,12 @@ def _package(folder: pathlib.Path, name: str, label: int) -> dict[str, str | Non
 
 
 def test_modules_of_two_components_with_the_same_names_do_not_mix(tmp_path):
-    before = sys.path[:], os.environ.get("PYTHONPATH")
+    # A file that was loaded before, as a notebook may have done, has neighbours of these names too.
+    (tmp_path / "notebook").mkdir()
+    for name in ("constants", "preprocessing"):
+        (tmp_path / "notebook" / f"{name}.py").write_text("LABEL = 7\nlabel_fn = lambda example: LABEL\n")
+    assert load_functions(str(tmp_path / "notebook" / "preprocessing.py")).label_fn({}) == 7
+    before = [p for p in sys.path if p != str(tmp_path / "notebook")], os.environ.get("PYTHONPATH")
     first, second = (_package(tmp_path / n, n, i) for i, n in enumerate(("first", "second")))
 
     for expected, properties in ((0, first), (1, second)):

@@ -213,11 +213,21 @@ def test_module_is_loaded_from_a_file_without_hiding_another(tmp_path):
     assert sys.modules["random"] is random
 
 
-def test_module_imports_what_lies_beside_it(tmp_path):
-    (tmp_path / "neighbour_of_a_test.py").write_text("LABEL = 5\n")
-    source = "def label_fn(example):\n    from neighbour_of_a_test import LABEL\n    return LABEL\n"
-    (tmp_path / "module_with_a_neighbour.py").write_text(source)
-    assert load_functions(str(tmp_path / "module_with_a_neighbour.py")).label_fn({}) == 5
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from neighbour import LABEL\n\ndef label_fn(example):\n    return LABEL\n",
+        "def label_fn(example):\n    from neighbour import LABEL\n    return LABEL\n",
+    ],
+    ids=["at its top", "when called"],
+)
+def test_module_imports_what_lies_beside_it_and_not_beside_the_one_before(tmp_path, source):
+    for label in (5, 6):
+        folder = tmp_path / str(label)
+        folder.mkdir()
+        (folder / "neighbour.py").write_text(f"LABEL = {label}\n")
+        (folder / "module.py").write_text(source)
+        assert load_functions(str(folder / "module.py")).label_fn({}) == label
 
 
 def test_module_is_loaded_by_its_name(tmp_path, monkeypatch):

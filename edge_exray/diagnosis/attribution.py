@@ -175,7 +175,6 @@ def _describe(evidence: Evidence, suspect: Suspect) -> dict[str, Any]:
     layer = evidence.layers[suspect.layer]
     own = next((own for own in own_errors.figures(evidence) if own.layer.index == layer.index), None)
     quantization = layer.spec.quantization
-    findings = (evidence.replay.summary["lint"] or {"findings": []})["findings"]
     return {
         "layer": layer.index,
         "op": layer.op,
@@ -186,5 +185,5 @@ def _describe(evidence: Evidence, suspect: Suspect) -> dict[str, Any]:
         "inherited_nrmse": own and own.inherited_nrmse,
         "quantization": quantization
         and {"scale": list(quantization.scale), "zero_point": list(quantization.zero_point)},
-        "lint": [found for found in findings if found["op"] == layer.index and not found["subgraph"]],
+        "lint": evidence.lint(layer),
     }

@@ -73,6 +73,11 @@ class Evidence:
         """The layers of the edge model in execution order."""
         return self.replay.alignment.layers
 
+    def lint(self, layer: Layer) -> list[dict[str, Any]]:
+        """Returns what the static checks of the edge model say of a layer itself, see `edge_exray.linting.findings`."""
+        stored = self.replay.summary["lint"] or {"findings": []}
+        return [found for found in stored["findings"] if found["op"] == layer.index and not found["subgraph"]]
+
     def drift(self, leg: str, layer: Layer) -> DriftStatistics | None:
         """Returns what a leg found on a layer over all frames, or None."""
         return self._drift(leg, "layer", str(layer.index))

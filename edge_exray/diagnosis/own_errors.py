@@ -20,6 +20,8 @@ from edge_exray.models.alignment import Layer
 # no fault of the op; the check of the calibration judges larger shares.
 _NORMAL_CLIPPED_SHARE = 0.01
 _NORMAL_CLIPPED_VALUES = 2
+# A range that cuts values off at one end and has so large a part without any at the other was not calibrated but moved.
+_MOVED_SHARE = 0.25
 
 # A step of rounding that no tensor shows: in the range of the values, of 8 bits, which weights have where activations
 # are finer; in the largest value, of the 11 significant bits of float16, in models that have nothing coarser.
@@ -97,6 +99,8 @@ def _expected(layer: Layer, own: DriftStatistics, least_step: float, rounding: f
     square = step**2 / 12 + rounding**2
     if quantization and own.clipped <= _NORMAL_CLIPPED_VALUES + _NORMAL_CLIPPED_SHARE * own.quantized:
         low, high = quantization.range(layer.spec.dtype)
-        excess = max(own.reference_max - high, low - own.reference_min, 0.0)
+        above, below = own.reference_max - high, low - own.reference_min
+        is_moved = min(-above, -below) < 0 < max(-above, -below) - _MOVED_SHARE * (high - low)
+        excess = 0.0 if is_moved else max(above, below, 0.0)
         square += own.clipped / max(own.quantized, 1) * excess**2
     return math.sqrt(square)

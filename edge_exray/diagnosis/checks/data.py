@@ -53,7 +53,7 @@ def preprocessing(evidence: Evidence) -> Finding:
 
 
 def non_finite(evidence: Evidence) -> Finding:
-    """No layer of any model turns NaN or infinite."""
+    """No layer of any model turns NaN or infinite, and no constant of the edge model is NaN."""
     for leg, layer, drift in layer_drifts(evidence, "conversion", "quantization"):
         counts = {"reference": drift.reference_nonfinite, "edge": drift.edge_nonfinite}
         if any(counts.values()):
@@ -66,4 +66,13 @@ def non_finite(evidence: Evidence) -> Finding:
     if bad_inputs:
         counts = {name: evidence.channels(name).nonfinite for name in bad_inputs}
         return finding("non_finite", False, f"Inputs {bad_inputs} hold NaN or infinite values.", {"frames": counts})
+    # An activation such as ReLU6 may swallow them on some kernels, and not on those of another device.
+    for layer in evidence.layers:
+        for found in evidence.lint(layer):
+            if found["rule"] == "nan_constants":
+                message = (
+                    f"Constants of {place_of(layer)} are NaN ({found['value']}), though no value is on these kernels."
+                )
+                suspect = suspected(layer, "quantization", f"{found['value']} of its constants")
+                return finding("non_finite", False, message, {"layer": layer.index}, [suspect])
     return finding("non_finite", True, "All values of all layers are finite.", {})

@@ -27,13 +27,18 @@ def conversion_drift(evidence: Evidence) -> Finding:
     """The float edge model computes what the cloud model computes."""
     limit = evidence.spec.max_conversion_nrmse
     outputs = {name: drift.nrmse for name, drift in evidence.output_drift("conversion").items()}
-    # A pair that the numbers did not confirm may be a wrong pair: it accuses only when the outputs drift too.
     outputs_drift = any(not value <= limit for value in outputs.values())
-    found = [
-        (layer, drift)
-        for _, layer, drift in layer_drifts(evidence, "conversion")
-        if not drift.nrmse <= limit and (outputs_drift or layer.status is Status.VERIFIED)
-    ]
+    drifts = {layer.index: (layer, drift) for _, layer, drift in layer_drifts(evidence, "conversion")}
+    beyond = [index for index, (_, drift) in drifts.items() if not drift.nrmse <= limit]
+
+    def accuses(layer: Layer) -> bool:
+        """A pair that the numbers did not confirm may be a wrong pair, unless the drift goes on from there."""
+        if outputs_drift or layer.status is Status.VERIFIED:
+            return True
+        readers = [index for index in drifts if layer.index in drifts[index][0].producers]
+        return any(index in beyond for index in readers) and not any(index in beyond for index in layer.producers)
+
+    found = [drifts[index] for index in beyond if accuses(drifts[index][0])]
     evidence_figures = {"outputs_nrmse": outputs, "limit": limit}
     if not found and not outputs_drift:
         message = "The float edge model follows the cloud model in every paired layer."

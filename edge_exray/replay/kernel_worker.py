@@ -67,8 +67,8 @@ class Bench:
         self._outputs = {i: graph.ops[i].outputs[0] for i in self._isolated.ops}
         self._specs = {t: graph.tensors[t].spec for t in self._outputs.values()}
 
-    def compare(self, feed: dict[str, np.ndarray]) -> dict[int, DriftStatistics]:
-        """Returns op index to its drift on one frame: the other kernels' values against production's."""
+    def run(self, feed: dict[str, np.ndarray]) -> None:
+        """Runs one frame on both kernels."""
         self._edge.infer(feed)
         interpreter = self._model.interpreter
         sizes = {d["index"]: tuple(d["shape"]) for d in interpreter.get_input_details()}
@@ -82,6 +82,11 @@ class Bench:
             interpreter.set_tensor(index, values[tensor])
         interpreter.reset_all_variables()
         interpreter.invoke()
+
+    def compare(self, feed: dict[str, np.ndarray]) -> dict[int, DriftStatistics]:
+        """Returns op index to its drift on one frame: the other kernels' values against production's."""
+        self.run(feed)
+        interpreter = self._model.interpreter
         drifts = {}
         for op, tensor in self._outputs.items():
             drifts[op] = DriftStatistics()
@@ -108,7 +113,7 @@ def _try(request: Request, ops: Sequence[int]) -> str | None:
         # What it prints while it dies is no news.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
         try:
-            Bench(request, ops).compare(request.feed)
+            Bench(request, ops).run(request.feed)
         except (errors.ModelError, RuntimeError, ValueError):
             os._exit(_REFUSED)
         os._exit(0)

@@ -341,7 +341,7 @@ class Frame:
             "exray/time_ns": time.time_ns(),
         }
         self._rule = monitor._sampling.at_begin(frame_id, sequence)
-        self._start = time.monotonic_ns()
+        self._start = self._facts["exray/monotonic_ns"] = time.monotonic_ns()
         if self._is_watched:
             self._guard(self._capture_raw)
 

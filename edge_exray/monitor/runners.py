@@ -158,9 +158,7 @@ def named(values: Any, role: str) -> dict[str, np.ndarray]:
 
 def _infos(details: Sequence[Mapping[str, Any]], names: Mapping[str, int]) -> list[TensorInfo]:
     signature_names = {index: name for name, index in names.items()}
-    return [
-        TensorInfo(int(d["index"]), signature_names.get(d["index"], d["name"]), _quantization(d)) for d in details
-    ]
+    return [TensorInfo(int(d["index"]), signature_names.get(d["index"], d["name"]), _quantization(d)) for d in details]
 
 
 def _quantization(details: Mapping[str, Any]) -> Quantization | None:

@@ -128,7 +128,7 @@ def encode(
 
     Raises:
         OverflowError: It is larger than a record can be.
-        ValueError, TypeError, struct.error: A value cannot be encoded.
+        ValueError, TypeError: A value cannot be encoded.
     """
     features = {**frame.features, **(more or {})}
     parts: list[Part] = [b"".join(example.feature(key, value) for key, value in features.items())]

@@ -82,7 +82,7 @@ class EdgeMonitor:
         file_bytes: Size at which the next file is begun; None: an eighth of `max_bytes`.
         codec: `"zstd"` compresses tensors; `"none"`.
         sync: Sync every frame to the disk, so that it survives the loss of power; otherwise a file when it is full.
-        strict: Raise what would only be counted: what happens in the thread is raised by the frame after it, or `close`.
+        strict: Raise what would only be counted; what happens in the thread is raised by a later frame, or `close`.
 
     Raises:
         SpecError: An argument has a value that there is not.
@@ -125,12 +125,12 @@ class EdgeMonitor:
         self._problems: collections.Counter[str] = collections.Counter()
         self._failure: errors.MonitorError | None = None
         self._label: int | None = None
-        self._runners: dict[int, tuple[Any, Runner]] = {}
+        self._runners: dict[int, Runner] = {}
         self._log_id = secrets.token_hex(16)
         self._sensors = device.Sensors()
         self._pool = Pool(queue_bytes)
         self._writer: Writer | None = None
-        self._off = _OffFrame(self)
+        self._off = _OffFrame(self) if level == "off" else None
         if level == "off":
             return
         self._facts: dict[str, Any] = {
@@ -211,7 +211,7 @@ class EdgeMonitor:
             raw: What the sensor gave: an array, text or bytes (an encoded image), or a mapping of name to such.
             id: Identifies the frame, by which logs are joined; None: its number in the run.
         """
-        if self.level == "off":
+        if self._off is not None:
             return self._off
         with self._lock:
             sequence = self._seen
@@ -239,12 +239,11 @@ class EdgeMonitor:
     def _runner(self, model: Any) -> Runner:
         kept = self._runners.get(id(model))
         if kept is not None:
-            return kept[1]
+            return kept
         if len(self._runners) >= _MAX_RUNNERS:  # an app that makes a new function for each frame
             self._runners.clear()
-        # Kept together with the model, so that no other one gets its id.
-        runner = runner_of(model)
-        self._runners[id(model)] = (model, runner)
+        # It holds the model, so that no other one gets its id.
+        runner = self._runners[id(model)] = runner_of(model)
         return runner
 
     def _submit(self, frame: CapturedFrame) -> None:
@@ -362,8 +361,11 @@ class Frame:
 
     def stage(self, name: str, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Calls a function of the app, and logs how long it takes; its exceptions pass."""
-        with self.span(name):
+        start = time.monotonic_ns()
+        try:
             return function(*args, **kwargs)
+        finally:
+            self._add_span(name, start, time.monotonic_ns())
 
     @contextlib.contextmanager
     def span(self, name: str) -> Iterator[None]:
@@ -546,6 +548,7 @@ class _OffFrame(Frame):
 
     def __init__(self, monitor: EdgeMonitor) -> None:
         self._monitor = monitor
+        self._runners = monitor._runners
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -557,7 +560,8 @@ class _OffFrame(Frame):
         return contextlib.nullcontext()
 
     def run(self, model: Any, feed: Any) -> Any:
-        return self._monitor._runner(model).run(feed)[0]
+        runner = self._runners.get(id(model)) or self._monitor._runner(model)
+        return runner.call(feed)
 
     def inputs(self, feed: Any) -> None:
         pass
@@ -626,6 +630,6 @@ def _disable(monitor: EdgeMonitor | None) -> None:
     if monitor is not None and monitor._writer is not None:
         atexit.unregister(monitor.close)
         monitor._writer = None
-        monitor.level = "off"
+        monitor.level, monitor._off = "off", _OffFrame(monitor)
         monitor._lock = threading.Lock()
         monitor._pool = Pool(0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -57,6 +58,10 @@ class InterpreterRunner:
         end = time.monotonic_ns()
         return {info.name: interpreter.get_tensor(info.index) for info in self._outputs}, start, end
 
+    def call(self, feed: Feed) -> dict[str, np.ndarray]:
+        """Does what `run` does, and returns the outputs alone."""
+        return self.run(feed)[0]
+
     def inputs(self, feed: Feed) -> dict[str, np.ndarray]:
         """Returns what a feed puts into the inputs, by the names under which they are logged."""
         names = {info.index: info.name for info in self._inputs}
@@ -87,7 +92,7 @@ class InterpreterRunner:
                 begin = view.__array_interface__["data"][0]
                 extents.append((begin, begin + view.nbytes))
         extents.sort()
-        if any(end > begin for (_, end), (begin, _) in zip(extents, extents[1:], strict=False)):
+        if any(end > begin for (_, end), (begin, _) in itertools.pairwise(extents)):
             return None
         return views
 
@@ -122,12 +127,12 @@ class FunctionRunner:
     runtime = "function"
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
-        self._function = function
+        self.call = function
 
     def run(self, feed: Any) -> Run:
         """Calls the function; its exceptions pass."""
         start = time.monotonic_ns()
-        result = self._function(feed)
+        result = self.call(feed)
         return result, start, time.monotonic_ns()
 
     def inputs(self, feed: Any) -> dict[str, np.ndarray]:

@@ -225,7 +225,7 @@ def _size(path: pathlib.Path) -> int:
 
 def _write_all(file: int, parts: Sequence[Part]) -> int:
     total = sum(len(part) for part in parts)
-    written = os.writev(file, parts)
+    written = os.writev(file, list(map(records.view, parts)))
     if written < total:
         # Rare: a signal, a limit of the system. What is left fits one buffer.
         rest = b"".join(bytes(part) for part in parts)

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -96,7 +97,8 @@ class Pool:
             content = array.tobytes()
         else:
             content = self._take(array.nbytes)
-            np.copyto(content.view(array.dtype).reshape(array.shape), array)
+            # NumPy's own copying gives up the interpreter's lock, and the app would wait to get it back.
+            content.data[:] = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
         return CapturedTensor(role, name, dtype, array.shape, quantization, content)
 
     def give_back(self, frame: CapturedFrame) -> None:
@@ -136,6 +138,8 @@ def encode(
         key = f"{tensor.role}/{tensor.name}"
         described = tensors.description(tensor.role, tensor.name, tensor.dtype, tensor.shape, tensor.quantization)
         content = tensor.content
+        # The app waits for the interpreter's lock up to its switch interval, unless it is given up.
+        time.sleep(0)
         if tensor.as_hash:
             digest = tensors.sha256(content if isinstance(content, list) else [content])
             parts.append(described + example.feature(f"{tensor.role}.sha256/{tensor.name}", digest))

@@ -16,10 +16,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-from typing_extensions import ParamSpec, Self
 
 from edge_exray import errors
 from edge_exray.models.tensors import Quantization
@@ -176,7 +175,7 @@ class EdgeMonitor:
         monitor = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _disable(monitor()))
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "EdgeMonitor":
         return self
 
     def __exit__(
@@ -344,7 +343,7 @@ class Frame:
         if self._is_watched:
             self._guard(self._capture_raw)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Frame":
         return self
 
     def __exit__(
@@ -620,7 +619,8 @@ def _user_value(value: Any) -> list[bytes] | list[int] | list[float]:
         return [v.encode("utf-8", "replace") if isinstance(v, str) else v for v in listed]
     if all(isinstance(v, int | np.integer) and int(v) in _INT64 for v in listed):
         return [int(v) for v in listed]
-    if all(isinstance(v, int | float | np.integer | np.floating) for v in listed):
+    is_float = any(isinstance(v, float | np.floating) for v in listed)
+    if is_float and all(isinstance(v, int | float | np.integer | np.floating) for v in listed):
         return [float(v) for v in listed]
     raise TypeError(f"the value {value!r:.80} is neither numbers nor texts")
 

@@ -99,10 +99,9 @@ def test_tensors_of_every_dtype_come_back(dtype, tmp_path):
 
 
 def test_texts_come_back(tmp_path):
-    with EdgeMonitor(tmp_path / "run.exray", level="inputs", strict=True) as monitor:
-        with monitor.frame(raw="häl\0") as frame:
-            frame.inputs(np.array([["a", "b\0"], ["", "ü"]], object))
-            frame.outputs({"none": np.zeros((0, 3), np.int8)})
+    with EdgeMonitor(tmp_path / "run.exray", level="inputs") as monitor, monitor.frame(raw="häl\0") as frame:
+        frame.inputs(np.array([["a", "b\0"], ["", "ü"]], object))
+        frame.outputs({"none": np.zeros((0, 3), np.int8)})
     (read,) = read_log(tmp_path / "run.exray")
     assert read.raw["input"].value[()] == "häl\0".encode()
     assert read.inputs["input"].value.tolist() == [[b"a", b"b\0"], [b"", "ü".encode()]]
@@ -111,9 +110,9 @@ def test_texts_come_back(tmp_path):
 
 def test_compressed_tensors_are_smaller_and_tensorflow_reads_the_records(write_log, tmp_path):
     zstandard = pytest.importorskip("zstandard")
-    with EdgeMonitor(tmp_path / "run.exray", level="inputs", codec="zstd", strict=True) as monitor:
-        with monitor.frame(raw=np.zeros(100_000, np.uint8)) as frame:
-            frame.inputs({"tiny": np.arange(3), "noise": np.random.default_rng(0).integers(0, 256, 999, np.uint8)})
+    monitor = EdgeMonitor(tmp_path / "run.exray", level="inputs", codec="zstd", strict=True)
+    with monitor, monitor.frame(raw=np.zeros(100_000, np.uint8)) as frame:
+        frame.inputs({"tiny": np.arange(3), "noise": np.random.default_rng(0).integers(0, 256, 999, np.uint8)})
     _, proto, _ = examples(tmp_path / "run.exray")
     assert values(proto, "raw.codec/input") == [b"zstd"]
     assert zstandard.ZstdDecompressor().decompress(values(proto, "raw/input")[0]) == bytes(100_000)

@@ -267,11 +267,10 @@ def test_eight_threads_share_a_monitor(tmp_path):
 def test_a_killed_app_loses_at_most_what_was_being_written(seed, tmp_path):
     child = subprocess.Popen([sys.executable, "-c", WRITE_FOREVER, tmp_path / "run.exray"], stdout=subprocess.PIPE)
     chooser = random.Random(seed)
-    for _ in range(chooser.randrange(2, 30)):
-        child.stdout.readline()
+    lines = [child.stdout.readline() for _ in range(chooser.randrange(2, 30))]
     time.sleep(chooser.random() * 0.01)
     child.send_signal(signal.SIGKILL)
-    told = int(child.communicate()[0].split()[-1])
+    told = int([*lines, *child.communicate()[0].splitlines()][-1])
     log = read_log(tmp_path / "run.exray")
     frames = list(log)
     assert len(frames) >= told

@@ -1,4 +1,4 @@
-"""`exray convert` as a process."""
+"""`exray convert`."""
 
 import json
 import re

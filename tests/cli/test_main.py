@@ -1,5 +1,7 @@
-"""The `exray` command as a process: what it prints, and its exit status."""
+"""The `exray` command: what it prints, and its exit status."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -25,6 +27,17 @@ def edge_inputs_fn(example):
 
 
 def exray(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs it in this process, which has imported TensorFlow already."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["exray", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+    return subprocess.CompletedProcess(arguments, ended.value.code or 0, out.getvalue(), err.getvalue())
+
+
+def exray_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs it as a user does, who also sees what libraries write while they load."""
     command = [sys.executable, "-m", "edge_exray.cli.main", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
@@ -36,15 +49,15 @@ def complaints(result: subprocess.CompletedProcess[str]) -> list[str]:
 
 @pytest.fixture
 def validate(conv_net, edge_models, eval_examples, tmp_path):
-    def run(*options, edge=edge_models["int8"], examples=eval_examples):
+    def run(*options, edge=edge_models["int8"], examples=eval_examples, start=exray):
         fixed = ("--out", tmp_path / "out", "--float-edge", edge_models["none"], "--signature", "serving_dense")
-        return exray("validate", conv_net, edge, "--examples", examples, *fixed, *options)
+        return start("validate", conv_net, edge, "--examples", examples, *fixed, *options)
 
     return run
 
 
 def test_a_healthy_model_ends_with_0(validate, tmp_path):
-    result = validate("--profile", "--environment", "xnnpack:2")
+    result = validate("--profile", "--environment", "xnnpack:2", start=exray_process)
     assert result.returncode == 0, result.stderr
     assert complaints(result) == []
     assert re.search(r"all \d+ checks passed on 140 frames", " ".join(result.stdout.split()))
@@ -94,7 +107,7 @@ def test_frames_may_fail_when_told_so(validate, tmp_path):
 
 
 def test_debug_shows_where_an_error_arose():
-    result = exray("--debug", "profile", "missing.tflite")
+    result = exray_process("--debug", "profile", "missing.tflite")
     assert result.returncode == 1
     assert "Traceback" in result.stderr
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import models_zoo
 import numpy as np
 import pytest
-import warm_converter as warm_converter_module
+import warm_converter
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ settings.load_profile("edge-exray")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def warm_converter() -> Iterator[None]:
-    """Makes conversions cheap, see `warm_converter`."""
-    yield from warm_converter_module.warm()
+def cheap_conversions() -> Iterator[None]:
+    """See `warm_converter`."""
+    with warm_converter.warm():
+        yield
 
 
 @pytest.fixture(scope="session")

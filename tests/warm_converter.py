@@ -4,6 +4,7 @@ The children are forks of one process that has imported it. All else is theirs a
 from nothing: the memory, the death, the folder and the output.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pathlib
@@ -25,16 +26,17 @@ _PRELOADED = ["tensorflow", "tensorflow.lite.python.convert_phase", "ai_edge_qua
 _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
+@contextlib.contextmanager
 def warm() -> Iterator[None]:
-    """Has `converter` fork its children while the fixture that this is the body of lives."""
+    """Has `converter` fork its children from one process that has imported TensorFlow."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
 
     class Fork:
         """What the converter asks of `subprocess.Popen`."""
 
-        def __init__(self, command: Sequence[str], cwd: pathlib.Path, stdout: IO[bytes]) -> None:
-            self._process = context.Process(target=_work, args=(list(command), str(cwd), stdout.name), daemon=True)
+        def __init__(self, arguments: Sequence[str], cwd: pathlib.Path, stdout: IO[bytes]) -> None:
+            self._process = context.Process(target=_work, args=(arguments, str(cwd), stdout.name), daemon=True)
             with pytest.MonkeyPatch.context() as patch:  # the first one starts the process that imports
                 for name, value in _ENVIRONMENT.items():
                     patch.setenv(name, value)
@@ -61,6 +63,17 @@ def warm() -> Iterator[None]:
     forking = types.SimpleNamespace(**{**vars(subprocess), "Popen": popen})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(converter, "subprocess", forking)
+        yield
+
+
+@contextlib.contextmanager
+def cold() -> Iterator[None]:
+    """Starts the children of the converter from nothing: what a test compares may depend on the process it is made in.
+
+    Forks of one process have the same seed of hashes, for one.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(converter, "subprocess", subprocess)
         yield
 
 

@@ -1,9 +1,6 @@
 """The `exray` command: what it prints, and its exit status."""
 
-import contextlib
-import io
 import json
-import os
 import pathlib
 import re
 import subprocess
@@ -13,38 +10,10 @@ import numpy as np
 import pytest
 import tampering
 import typer.testing
+from exray_command import REVERSING_MODULE, complaints, exray, exray_process
 
 from edge_exray import errors
 from edge_exray.cli import main
-
-MODULE = """
-def reference_inputs_fn(example):
-    return {"image": example["image"]}
-
-def edge_inputs_fn(example):
-    return {"image": example["image"][..., ::-1]}
-"""
-
-
-def exray(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs it in this process, which has imported TensorFlow already."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", ["exray", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-    return subprocess.CompletedProcess(arguments, ended.value.code or 0, out.getvalue(), err.getvalue())
-
-
-def exray_process(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs it as a user does, who also sees what libraries write while they load."""
-    command = [sys.executable, "-m", "edge_exray.cli.main", *map(str, arguments)]
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
-
-
-def complaints(result: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line for line in result.stderr.splitlines() if line]
 
 
 @pytest.fixture
@@ -69,7 +38,7 @@ def test_a_healthy_model_ends_with_0(validate, tmp_path):
 
 def test_a_bug_ends_with_2_and_its_name(validate, tmp_path):
     module = tmp_path / "app.py"
-    module.write_text(MODULE)
+    module.write_text(REVERSING_MODULE)
     result = validate("--module", module)
     assert result.returncode == 2
     assert "reversed channels (BGR instead of RGB)" in " ".join(result.stdout.split())

@@ -24,7 +24,7 @@ def train(examples, directory):
         FnArgs(
             train_files=[examples["train"]],
             eval_files=[examples["eval"]],
-            train_steps=40,
+            train_steps=80,
             eval_steps=None,
             serving_model_dir=str(directory),
         )

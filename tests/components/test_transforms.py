@@ -209,7 +209,8 @@ def test_replay_feeds_the_reference_what_transform_makes_and_the_app_the_raw_fea
         module_file=str(module),
     )
     context = replay.Executor.Context(
-        beam_pipeline_args=["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+        # Another process, which knows nothing of the graph; one of them is enough to show it.
+        beam_pipeline_args=["--direct_running_mode=multi_processing", "--direct_num_workers=1"],
         tmp_dir=str(tmp_path / "temporary"),
     )
     output = {"replay": _out(EdgeReplayResult(), tmp_path / "replay")}

@@ -3,7 +3,6 @@
 import atexit
 import collections
 import contextlib
-import dataclasses
 import hashlib
 import json
 import logging
@@ -460,9 +459,9 @@ class Frame:
         if self._rule is not None and (writer is None or writer.is_full):
             self._lost = ("closed" if writer is None else "queue", None)
         elif self._raw is not None and self._monitor._raw != "none":
-            raw = self._raw if isinstance(self._raw, Mapping) else {"input": self._raw}
+            raw = named(self._raw, "input")
             for name, value in raw.items():
-                self._add("raw", str(name), value)
+                self._add("raw", name, value)
         self._raw = None
 
     def _capture(self, role: str, runner: Runner, feed: Any) -> None:
@@ -478,11 +477,12 @@ class Frame:
             self._add("output", name, value, quantization.get(name))
         sampling = self._monitor._sampling
         if outputs and sampling.has_triggers:
-            label = int(np.argmax(next(iter(outputs.values()))))
+            label = int(np.argmax(np.asarray(next(iter(outputs.values())))))
             with self._monitor._lock:
                 previous, self._monitor._label = self._monitor._label, label
             if self._rule is None:
-                real = {n: q.dequantize(v) if (q := quantization.get(n)) else v for n, v in outputs.items()}
+                arrays = {name: np.asarray(value) for name, value in outputs.items()}
+                real = {n: q.dequantize(a) if (q := quantization.get(n)) else a for n, a in arrays.items()}
                 try:
                     self._rule = sampling.after_run(real, label, previous)
                 # The predicate is the app's own code.
@@ -510,12 +510,10 @@ class Frame:
         if self._lost is not None:
             return
         try:
-            tensor = self._monitor._pool.copy(role, name, value, quantization)
+            as_hash = role == "raw" and self._monitor._raw == "hash"
+            self._tensors.append(self._monitor._pool.copy(role, name, value, quantization, as_hash))
         except (TypeError, ValueError) as e:
             self._lost = ("encode", TypeError(f"{role} {name}: {e}"))
-            return
-        as_hash = role == "raw" and self._monitor._raw == "hash"
-        self._tensors.append(dataclasses.replace(tensor, as_hash=as_hash) if as_hash else tensor)
 
     def _log_value(self, key: str, value: Any) -> None:
         try:

@@ -3,7 +3,6 @@
 import atexit
 import collections
 import contextlib
-import dataclasses
 import hashlib
 import json
 import logging
@@ -330,8 +329,7 @@ class Frame:
         self._ran = False
         self._lost: tuple[str, Exception | None] | None = None
         self._tensors: list[CapturedTensor] = []
-        self._spans: dict[str, list[tuple[int, int]]] = {}
-        self._user: dict[str, Any] = {}
+        self._spans: list[tuple[str, int, int]] = []
         self._facts: dict[str, Any] = {
             "exray/kind": "frame",
             "exray/frame_id": frame_id,
@@ -452,7 +450,7 @@ class Frame:
             self._monitor._problem("internal", e)
 
     def _add_span(self, name: str, start: int, end: int) -> None:
-        self._spans.setdefault(name, []).append((start - self._start, end - start))
+        self._spans.append((name, start - self._start, end - start))
 
     def _capture_raw(self) -> None:
         writer = self._monitor._writer
@@ -460,9 +458,9 @@ class Frame:
         if self._rule is not None and (writer is None or writer.is_full):
             self._lost = ("closed" if writer is None else "queue", None)
         elif self._raw is not None and self._monitor._raw != "none":
-            raw = self._raw if isinstance(self._raw, Mapping) else {"input": self._raw}
+            raw = named(self._raw, "input")
             for name, value in raw.items():
-                self._add("raw", str(name), value)
+                self._add("raw", name, value)
         self._raw = None
 
     def _capture(self, role: str, runner: Runner, feed: Any) -> None:
@@ -478,11 +476,12 @@ class Frame:
             self._add("output", name, value, quantization.get(name))
         sampling = self._monitor._sampling
         if outputs and sampling.has_triggers:
-            label = int(np.argmax(next(iter(outputs.values()))))
+            label = int(np.argmax(np.asarray(next(iter(outputs.values())))))
             with self._monitor._lock:
                 previous, self._monitor._label = self._monitor._label, label
             if self._rule is None:
-                real = {n: q.dequantize(v) if (q := quantization.get(n)) else v for n, v in outputs.items()}
+                arrays = {name: np.asarray(value) for name, value in outputs.items()}
+                real = {n: q.dequantize(a) if (q := quantization.get(n)) else a for n, a in arrays.items()}
                 try:
                     self._rule = sampling.after_run(real, label, previous)
                 # The predicate is the app's own code.
@@ -510,16 +509,14 @@ class Frame:
         if self._lost is not None:
             return
         try:
-            tensor = self._monitor._pool.copy(role, name, value, quantization)
+            as_hash = role == "raw" and self._monitor._raw == "hash"
+            self._tensors.append(self._monitor._pool.copy(role, name, value, quantization, as_hash))
         except (TypeError, ValueError) as e:
             self._lost = ("encode", TypeError(f"{role} {name}: {e}"))
-            return
-        as_hash = role == "raw" and self._monitor._raw == "hash"
-        self._tensors.append(dataclasses.replace(tensor, as_hash=as_hash) if as_hash else tensor)
 
     def _log_value(self, key: str, value: Any) -> None:
         try:
-            self._user[key] = _user_value(value)
+            self._facts[f"user/{key}"] = _user_value(value)
         except TypeError as e:
             self._monitor._problem("user", e)
 
@@ -534,12 +531,9 @@ class Frame:
         if self._lost is not None:
             monitor._count_lost(*self._lost)
             return
-        features = {**self._facts, "exray/sampled_by": self._rule, "exray/dropped": dropped}
-        for name, spans in self._spans.items():
-            features[f"span_ns/{name}"] = [duration for _, duration in spans]
-            features[f"span_start_ns/{name}"] = [start for start, _ in spans]
-        features |= {f"user/{key}": value for key, value in self._user.items()}
-        monitor._submit(CapturedFrame(features, self._tensors))
+        self._facts["exray/sampled_by"] = self._rule
+        self._facts["exray/dropped"] = dropped
+        monitor._submit(CapturedFrame(self._facts, self._spans, self._tensors))
 
 
 class _OffFrame(Frame):

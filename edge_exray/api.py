@@ -20,6 +20,7 @@ from edge_exray.frames.examples import Example, check_examples, try_examples
 from edge_exray.frames.functions import UserFunctions, load_functions
 from edge_exray.models import locations
 from edge_exray.profiling.profile import profile
+from edge_exray.replay.device_logs import DeviceLogs, over_logs
 from edge_exray.replay.replay import Stream, replay
 from edge_exray.replay.replayer import ModelPaths
 from edge_exray.replay.sampling import sample
@@ -27,12 +28,16 @@ from edge_exray.replay.tally import TallyOptions
 
 __all__ = ["check_paths", "lint", "profile", "validate"]
 
+Logs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""The name of a log or a folder of logs, or several."""
+
 
 def check_paths(
     cloud: str | os.PathLike[str],
     edge: str | os.PathLike[str],
-    examples: str | os.PathLike[str] | Iterable[Example],
+    examples: str | os.PathLike[str] | Iterable[Example] | None = None,
     *,
+    logs: Logs | None = None,
     out: str | os.PathLike[str] | None = None,
     float_edge: str | os.PathLike[str] | None = None,
 ) -> None:
@@ -40,15 +45,19 @@ def check_paths(
 
     Raises:
         ModelError: A model is missing, or something else is there.
-        DataError: The examples are missing.
+        DataError: Examples or logs are missing, both are given, or a log is another model's.
         ArtifactError: Nothing can be written to `out`.
     """
     locations.check_saved_model(cloud)
     for model in (edge, float_edge):
         if model is not None:
             locations.check_tflite(model)
+    if (examples is None) == (logs is None):
+        raise errors.DataError("give either examples or the logs of devices to replay, one of the two")
     if isinstance(examples, str | os.PathLike):
         check_examples(os.fspath(examples))
+    if logs is not None:
+        _open_logs(logs).require_model(edge)
     if out is not None:
         files.check_folder(out)
 
@@ -56,8 +65,9 @@ def check_paths(
 def validate(
     cloud: str | os.PathLike[str],
     edge: str | os.PathLike[str],
-    examples: str | os.PathLike[str] | Iterable[Example],
+    examples: str | os.PathLike[str] | Iterable[Example] | None = None,
     *,
+    logs: Logs | None = None,
     out: str | os.PathLike[str] | None = None,
     spec: ValidationSpec | None = None,
     module: str | UserFunctions | None = None,
@@ -81,6 +91,10 @@ def validate(
         edge: Path of the .tflite.
         examples: Examples as a path, see `edge_exray.frames.examples.read_examples`, or as mappings of feature name
             to array, one a frame.
+        logs: Instead of examples, logs that `EdgeMonitor` wrote on devices: a path (the name of a log, or a folder), or
+            several. The functions of the module are given the raw inputs, and what the app said of a frame, by name;
+            what the device logged takes the place of the edge side. The first device is judged, what others answered
+            to the frames of the same ids gives the instability across devices.
         out: Directory for `report.html`, `report.json`, `summary.md`, `junit.xml`, `model_explorer/` and `replay/`;
             None writes nothing.
         spec: The limits; None for the defaults.
@@ -111,13 +125,17 @@ def validate(
     Raises:
         ExrayError: Models, examples or functions are missing or do not fit each other.
     """
-    check_paths(cloud, edge, examples, out=out, float_edge=float_edge)
+    check_paths(cloud, edge, examples, logs=logs, out=out, float_edge=float_edge)
+    devices = None if logs is None else _open_logs(logs)
     functions = module if isinstance(module, UserFunctions) else load_functions(module)
     # What is wrong with a check or the baseline is told before the work.
     arrange(functions.checks)
     before = None if baseline is None else Baseline.load(baseline)
 
     def read() -> Stream:
+        if devices is not None:
+            return devices.examples()
+        assert examples is not None
         return try_examples(os.fspath(examples)) if isinstance(examples, str | os.PathLike) else examples
 
     if (layer_frames or kernel_frames) and isinstance(examples, Iterator):
@@ -127,6 +145,8 @@ def validate(
         )
     # Before all frames are read for their ids: what is wrong with these is known at once.
     options = TallyOptions(tuple(slice_keys), max_failed_frames, worst_frames, input_samples, environments)
+    if devices is not None:
+        functions = over_logs(functions)
     options = dataclasses.replace(options, sampling=sample(read, functions, layer_frames, kernel_frames))
     with tempfile.TemporaryDirectory(prefix="exray-validate-") as scratch:
         if float_edge is None:
@@ -134,7 +154,9 @@ def validate(
             convert(cloud, float_edge, quantization="none", signature=signature)
         paths = ModelPaths(os.fspath(cloud), os.fspath(float_edge), os.fspath(edge), signature)
         directory = pathlib.Path(out or scratch)
-        stored = replay(paths, read(), directory / "replay", functions=functions, options=options, progress=progress)
+        stored = replay(
+            paths, read(), directory / "replay", functions=functions, options=options, logs=devices, progress=progress
+        )
         evidence = gather(stored, spec or ValidationSpec(), kernels=kernels, baseline=before)
         report = diagnose(evidence, users_checks=functions.checks)
         if out is not None:
@@ -142,3 +164,7 @@ def validate(
 
             write_report(report, directory)
     return report
+
+
+def _open_logs(logs: Logs) -> DeviceLogs:
+    return DeviceLogs(*([logs] if isinstance(logs, str | os.PathLike) else logs))

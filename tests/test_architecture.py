@@ -19,7 +19,7 @@ ARROWS = {
     "api": {"conversion", "profiling", "reporting"},
     "reporting": {"diagnosis"},
     "diagnosis": {"replay"},
-    "replay": {"drift", "frames", "linting"},
+    "replay": {"drift", "frames", "linting", "monitor"},
     "conversion": {"frames", "linting"},
     "profiling": {"frames"},
     "drift": {"models"},

@@ -16,18 +16,26 @@ def validate(
         str, typer.Argument(metavar="CLOUD_SAVED_MODEL", help="Directory of the SavedModel.", show_default=False)
     ],
     edge: Annotated[str, typer.Argument(metavar="EDGE_TFLITE", help="The edge model.", show_default=False)],
+    out: Annotated[
+        pathlib.Path,
+        typer.Option(metavar="DIR", help="Where the report goes, for people and for machines.", show_default=False),
+    ],
     examples: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="DATA",
             help="An .npz or .npy (first axis: frames), TFRecords of tf.Examples, or a folder of images CLASS/*.png.",
             show_default=False,
         ),
-    ],
-    out: Annotated[
-        pathlib.Path,
-        typer.Option(metavar="DIR", help="Where the report goes, for people and for machines.", show_default=False),
-    ],
+    ] = None,
+    logs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LOG",
+            help="Instead of examples: a log of the monitor or a folder of logs; repeatable. The first device is judged.",
+            show_default=False,
+        ),
+    ] = None,
     spec: Annotated[
         pathlib.Path | None, typer.Option(metavar="FILE", help="JSON file with limits.", show_default=False)
     ] = None,
@@ -90,7 +98,7 @@ def validate(
     from edge_exray.diagnosis.spec import ValidationSpec
 
     validation_spec = ValidationSpec.from_json(limits, str(spec or ""))
-    api.check_paths(cloud, edge, examples, out=out, float_edge=float_edge)
+    api.check_paths(cloud, edge, examples, logs=logs or None, out=out, float_edge=float_edge)
     kernels = None
     if time_kernels:
         roles = {"edge": edge} | ({"float_edge": float_edge} if float_edge else {})
@@ -103,6 +111,7 @@ def validate(
             cloud,
             edge,
             examples,
+            logs=logs or None,
             out=out,
             spec=validation_spec,
             module=module,

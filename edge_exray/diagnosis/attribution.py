@@ -10,7 +10,9 @@ Legs are not quite independent: where their errors point the same way, the whole
 where they cancel; the sentence says so when it is far off. The shares tell which leg weighs most, not to the percent.
 
 The kernel leg compares single ops, no outputs. Its share is taken out of the quantization leg's, which runs on
-production kernels: by as much of the accused op's own squared error as other kernels do not make.
+production kernels: by as much of the accused op's own squared error as other kernels do not make. Where a device logged
+its outputs, the kernel leg compares them with what the edge model answers here to the logged inputs, and has a share like
+the others.
 """
 
 import dataclasses
@@ -33,7 +35,7 @@ _LEG_OF_STAGE = {
     "quantization": "quantization",
     "kernels": "kernel",
 }
-_CHAIN = ("conversion", "quantization", "preprocessing")
+_CHAIN = ("conversion", "quantization", "preprocessing", "kernel")
 
 # The squared error of the whole over the sum of the legs': beyond these the legs are far from independent.
 _CANCEL, _REINFORCE = 0.5, 1.5
@@ -46,7 +48,7 @@ class LegShare:
     Attributes:
         leg: The leg.
         share: Its part of the sum of the legs' squared errors, 0 to 1.
-        nrmse: Its drift on the output; None for the kernel leg, which compares ops.
+        nrmse: Its drift on the output; None for a kernel leg that compares ops alone.
     """
 
     leg: str
@@ -96,7 +98,7 @@ def attribute(evidence: Evidence, findings: Sequence[tuple[str, Finding]]) -> At
     whole = sum(squares.values())
     shares = {leg: square / whole if whole else 0.0 for leg, square in squares.items()}
     nrmse: dict[str, float | None] = {leg: drift.nrmse for leg, drift in drifts.items()}
-    kernel = _kernel_part(evidence, findings)
+    kernel = None if "kernel" in shares else _kernel_part(evidence, findings)
     if kernel is not None and "quantization" in shares:
         shares["kernel"] = kernel * shares["quantization"]
         shares["quantization"] -= shares["kernel"]

@@ -69,6 +69,11 @@ class Evidence:
         return instability(self.answers)
 
     @property
+    def device_logs(self) -> list[dict[str, Any]] | None:
+        """What is known of each device whose log was replayed, the judged one first; None where examples were."""
+        return self.replay.summary.get("device_logs")
+
+    @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers of the edge model in execution order."""
         return self.replay.alignment.layers
@@ -96,8 +101,8 @@ class Evidence:
         return {name: drift for name, drift in found.items() if drift}
 
     def channels(self, name: str) -> ChannelStatistics:
-        """Returns the comparison of reference and edge input `name`."""
-        statistic = self.replay.statistic("preprocessing", "input", name)
+        """Returns the comparison of reference and edge input `name`; an empty one where no frame has both."""
+        statistic = self.replay.statistic("preprocessing", "input", name) or ChannelStatistics()
         assert isinstance(statistic, ChannelStatistics)
         return statistic
 

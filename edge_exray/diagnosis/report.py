@@ -104,6 +104,7 @@ class Report:
     baseline: dict[str, Any] | None = None
     slices: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     instability: dict[str, Any] | None = None
+    device_logs: list[dict[str, Any]] | None = None
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED

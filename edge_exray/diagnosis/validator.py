@@ -85,6 +85,7 @@ def diagnose(
         baseline=next((r.evidence for r in results if r.name == "regression" and r.evidence.get("report")), None),
         slices=_slices(evidence),
         instability=None if instability is None else instability.to_dict(evidence.spec.confidence),
+        device_logs=evidence.device_logs,
     )
 
 
@@ -143,7 +144,8 @@ def _pictures(sample: InputSample, name: str, evidence: Evidence) -> dict[str, A
 
 
 def _worst_frame(frame: WorstFrame, evidence: Evidence) -> dict[str, Any]:
-    shown = [name for name, value in frame.reference.items() if pictures.is_image(value)]
+    # Of a frame that a device logged without its inputs there is nothing to show beside the reference's.
+    shown = [name for name, value in frame.reference.items() if pictures.is_image(value) and name in frame.app]
     return {
         "id": frame.id,
         "place": frame.place,

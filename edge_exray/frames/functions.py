@@ -26,24 +26,42 @@ _neighbourhoods: list[pathlib.Path] = []
 
 
 @dataclasses.dataclass(frozen=True)
+class DeviceRecord:
+    """What a device logged of a frame beside the inputs.
+
+    Attributes:
+        outputs: Output name to real values with batch axis.
+        layers: Name of a layer in the log to its stored values; empty where the device logged none.
+        others: Name of each other device that logged the frame to its outputs, or why they are of no use.
+    """
+
+    outputs: Inputs
+    layers: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    others: Mapping[str, "Inputs | str"] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Frame:
     """One example, ready to be run.
 
     Attributes:
         id: Stable id.
         reference: Cloud input name to array with a batch axis of 1: what training used.
-        edge: Edge input name to array with a batch axis of 1: what the app feeds.
+        edge: Edge input name to array with a batch axis of 1: what the app feeds; None where nobody knows, because a
+            device logged the frame without its inputs.
         label: Index of the true class, or None.
         slices: Slice key to value, as text.
         variants: Name of each variant of the edge inputs to what `edge` would be.
+        record: What a device logged; None where the edge model only runs here.
     """
 
     id: str
     reference: Inputs
-    edge: Inputs
+    edge: Inputs | None
     label: int | None
     slices: Mapping[str, str] = dataclasses.field(default_factory=dict)
     variants: Mapping[str, Inputs] = dataclasses.field(default_factory=dict)
+    record: DeviceRecord | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,8 +327,8 @@ def _slices(example: examples.Example, keys: Sequence[str]) -> dict[str, str]:
 def _feature(example: examples.Example, spec: TensorSpec, inputs: int) -> np.ndarray:
     if spec.name in example:
         value = example[spec.name]
-    elif inputs == 1 and set(example) - {"label"} == {"input"}:
-        value = example["input"]  # an .npy file has no names; a model with one input needs none
+    elif inputs == 1 and "input" in example:
+        value = example["input"]  # an .npy file and an app's log have no names; a model with one input needs none
     else:
         raise errors.DataError(
             f"the examples have no feature named like the model's input {spec.name} (they have {sorted(example)}): "

@@ -132,6 +132,11 @@ class LoggedFrame:
         return self._record.data
 
     @property
+    def at(self) -> tuple[str, int]:
+        """File and offset of its record, by which `frame_at` reads it again."""
+        return self._record.path, self._record.offset
+
+    @property
     def raw(self) -> dict[str, LoggedTensor]:
         """What the sensor gave."""
         return self._tensors["raw"]
@@ -378,6 +383,20 @@ class JoinedLogs:
 def read_log(*paths: str | os.PathLike[str]) -> EdgeLog:
     """Opens one or several logs; see `EdgeLog`."""
     return EdgeLog(*paths)
+
+
+def frame_at(path: str, offset: int) -> LoggedFrame:
+    """Reads a frame again, see `LoggedFrame.at`.
+
+    Raises:
+        DataError: Its record is not there any more.
+        OSError: The file cannot be read.
+    """
+    with open(path, "rb") as file:
+        found = records.read_at(file, path, offset, os.fstat(file.fileno()).st_size)
+    if isinstance(found, Damage):
+        raise errors.DataError(f"{found}: the file was changed while it was read")
+    return LoggedFrame(found)
 
 
 def _files(path: pathlib.Path) -> list[str]:

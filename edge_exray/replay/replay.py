@@ -3,7 +3,7 @@
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from edge_exray import errors
@@ -11,6 +11,7 @@ from edge_exray.frames.examples import Example
 from edge_exray.frames.functions import Frame, UserFunctions
 from edge_exray.linting.linter import lint_graph
 from edge_exray.replay import result
+from edge_exray.replay.device_logs import DeviceLogs
 from edge_exray.replay.failures import FrameFailures
 from edge_exray.replay.replayer import ALIGNMENT_FRAMES, ModelPaths, Prediction, Replayer, describe_models
 from edge_exray.replay.statistics import ReplayStatistics
@@ -26,6 +27,7 @@ def replay(
     *,
     functions: UserFunctions | None = None,
     options: TallyOptions | None = None,
+    logs: DeviceLogs | None = None,
     progress: Callable[[Stream], Stream] = iter,
 ) -> result.ReplayResult:
     """Runs all models over all examples and stores what was learned.
@@ -36,6 +38,7 @@ def replay(
         out: Directory to write; it appears when the replay is complete.
         functions: Preprocessing, labels and ids; the defaults take features by name.
         options: Slices, how many frames may fail, and what is kept of the frames.
+        logs: The logs that the examples come from.
         progress: Wraps the examples, for example with a progress bar.
 
     Returns:
@@ -59,7 +62,7 @@ def replay(
             if prediction is not None:
                 yield prediction
 
-    head = functools.partial(summary, paths, replayer, tally.failures, tally.statistics)
+    head = functools.partial(summary, paths, replayer, tally.failures, tally.statistics, logs)
     try:
         return result.write(out, head, alignment, tally, predictions())
     finally:
@@ -93,7 +96,7 @@ def head_frames(
         try:
             if isinstance(example, errors.DataError):
                 raise example
-            frame = functions.frame(example, replayer.cloud.inputs, replayer.edge.inputs)
+            frame = replayer.frame(example, functions)
             for model in (replayer.cloud, replayer.float_edge, replayer.edge):
                 model.infer(frame.reference)
         except errors.ExrayError as e:
@@ -110,9 +113,14 @@ def head_frames(
 
 
 def summary(
-    paths: ModelPaths, replayer: Replayer, failures: FrameFailures, statistics: ReplayStatistics
+    paths: ModelPaths,
+    replayer: Replayer,
+    failures: FrameFailures,
+    statistics: ReplayStatistics,
+    logs: DeviceLogs | None = None,
 ) -> dict[str, Any]:
     """Returns the content of `replay.json` for these models, once all frames have run."""
+    leg_frames = statistics.frames()
     quantization = "float edge model against edge model on the reference inputs"
     if not replayer.is_quantized:
         quantization = "not run: the edge model is its own float twin, nothing was quantised"
@@ -122,14 +130,35 @@ def summary(
         "kernel": _kernel_note(replayer),
         "preprocessing": "edge model on the reference inputs against edge model on the edge inputs",
     }
+    if logs is not None:
+        legs |= _device_notes(legs["kernel"], failures.frames - failures.failed, leg_frames)
     outputs = {name: list(spec.shape) for name, spec in replayer.cloud.outputs.items()}
     document = result.summarize(describe_models(paths, replayer), outputs, replayer.input_ranges(), legs, failures)
     return document | {
         "own_error": replayer.own_error.to_dict(),
-        "leg_frames": statistics.frames(),
+        "leg_frames": leg_frames,
         "lint": lint_graph(replayer.edge.graph).to_dict(),
         "input_readers": replayer.input_readers(),
         "input_contract": replayer.contract and replayer.contract.to_dict(),
+        "device_logs": logs and logs.to_dict(),
+    }
+
+
+def _device_notes(kernel: str, frames: int, leg_frames: Mapping[str, int]) -> dict[str, str]:
+    fed = leg_frames.get("inputs", 0)
+    lacking = f" (the other {frames - fed} were logged without inputs)" if fed < frames else ""
+    preprocessing = "edge model here on the reference inputs against edge model here on the logged inputs"
+    if fed < frames:
+        preprocessing += (
+            f"; of the {frames - fed} frames that were logged without inputs, against the logged outputs, so that the "
+            "device's kernels are in here too"
+        )
+    return {
+        "preprocessing": preprocessing,
+        "kernel": (
+            "what the device logged against what the edge model computes here on the logged inputs: outputs of "
+            f"{fed} frames{lacking}, layers of {leg_frames.get('device_layers', 0)} frames; {kernel}"
+        ),
     }
 
 

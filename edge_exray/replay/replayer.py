@@ -12,7 +12,8 @@ from edge_exray import errors
 from edge_exray.drift.comparison import compare_each
 from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.drift.values import Values
-from edge_exray.frames.functions import Frame, Inputs
+from edge_exray.frames.examples import Example
+from edge_exray.frames.functions import Frame, Inputs, UserFunctions
 from edge_exray.models.alignment import Alignment, align
 from edge_exray.models.interface import pair_interface
 from edge_exray.models.metadata import detach
@@ -20,6 +21,8 @@ from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import TensorSpec
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.replay.contracts import broken, contract_of
+from edge_exray.replay.device_leg import DeviceLeg
+from edge_exray.replay.device_logs import LoggedExample
 from edge_exray.replay.environments import Environments
 from edge_exray.replay.kernel_leg import KernelLeg
 from edge_exray.replay.origin import origin
@@ -38,10 +41,11 @@ class Prediction:
     Attributes:
         frame: The frame; its inputs are dropped.
         cloud: Output name to array with batch axis: the cloud model on the reference inputs.
-        edge: The same of the edge model on the edge inputs: what a user of the app sees.
+        edge: The same of the edge model on the edge inputs, here or on the device whose log is replayed: what a user of
+            the app sees.
         nrmse: Output name to normalised RMSE between the two, see `DriftStatistics.nrmse`.
         rmse: Output name to RMSE between the two; infinite where a value of one side is not finite.
-        environments: Name of each other environment and variant to output name to array, or why it gave no answer.
+        environments: Name of each other environment, variant and device to output name to array, or why it gave no answer.
     """
 
     frame: Frame
@@ -104,6 +108,7 @@ class Replayer:
         self.contract = contract_of(self.edge)
         # The twin may have been made again, without the contract.
         self.is_quantized = detach(self.edge.content) != detach(self.float_edge.content)
+        self._device = DeviceLeg(self.edge, self.float_edge if self.is_quantized else None, self.interface.outputs)
         self._alignment: Alignment | None = None
         self._cloud_tensors: list[str] = []
         self._own: OwnError | None = None
@@ -149,6 +154,17 @@ class Replayer:
             for name, tensor in self.edge.input_tensors().items()
         }
 
+    def frame(self, example: Example, functions: UserFunctions, slice_keys: Sequence[str] = ()) -> Frame:
+        """Makes the frame of an example; the edge side of a logged one is what the device logged.
+
+        Raises:
+            ModuleError: A function of the user failed or returned something that does not fit the model.
+            DataError: The example lacks a feature, or a feature or tensor does not fit the model.
+        """
+        if isinstance(example, LoggedExample):
+            return self._device.frame(example, functions, self.cloud.inputs, slice_keys)
+        return functions.frame(example, self.cloud.inputs, self.edge.inputs, slice_keys)
+
     def replay(self, frame: Frame, statistics: ReplayStatistics) -> Prediction:
         """Runs one frame through all models.
 
@@ -173,11 +189,10 @@ class Replayer:
             float_outputs = self.float_edge.infer(frame.reference) if self.is_quantized else quantized_outputs
         if self.sampling.takes_kernels(frame.id):
             self.kernels.compare(frame.reference, statistics, slices)
-        self._compare_inputs(statistics, slices, frame)
-        edge_outputs = quantized_outputs if frame.edge is frame.reference else self._shipped.infer(frame.edge)
+        edge_outputs, app_outputs = self._replay_app(frame, quantized_outputs, statistics, slices)
         legs = {
             "conversion": (cloud_outputs, float_outputs),
-            "preprocessing": (quantized_outputs, edge_outputs),
+            "preprocessing": (quantized_outputs, app_outputs),
         }
         if self.is_quantized:
             legs["quantization"] = (float_outputs, quantized_outputs)
@@ -190,7 +205,7 @@ class Replayer:
             drift.update(cloud_outputs[name], edge_outputs[name])
             nrmse[name] = drift.nrmse
             rmse[name] = drift.rmse if drift.finite == drift.values else math.inf
-        bare = dataclasses.replace(frame, reference={}, edge={}, variants={})
+        bare = dataclasses.replace(frame, reference={}, edge={}, variants={}, record=None)
         return Prediction(bare, cloud_outputs, edge_outputs, nrmse, rmse, environments)
 
     def close(self) -> None:
@@ -198,13 +213,41 @@ class Replayer:
         self.kernels.close()
         self.environments.close()
 
+    def _replay_app(
+        self, frame: Frame, on_reference: Inputs, statistics: ReplayStatistics, slices: Sequence[str]
+    ) -> tuple[Inputs, Inputs]:
+        """Returns what a user of the app sees, and what the edge model here answers to the app's inputs.
+
+        Args:
+            frame: The frame.
+            on_reference: What the edge model here answers to the reference inputs.
+            statistics: What is learned is added here.
+            slices: The slices that the frame belongs to.
+        """
+        if frame.edge is None:
+            # The app's inputs and the device's kernels differ at once: nothing lies between the two answers.
+            assert frame.record is not None
+            return frame.record.outputs, frame.record.outputs
+        self._compare_inputs(statistics, slices, frame.reference, frame.edge)
+        here = on_reference if frame.edge is frame.reference else self._shipped.infer(frame.edge)
+        if frame.record is None:
+            return here, here
+        assert self._alignment is not None
+        layers = self._alignment.layers if self.sampling.takes_layers(frame.id) else ()
+        self._device.compare(frame, here, statistics, slices, layers)
+        return frame.record.outputs, here
+
     def _replay_environments(self, frame: Frame) -> dict[str, Inputs | str]:
-        answers = self.environments.answers(frame.edge)
+        answers = self.environments.answers(frame.edge) if frame.edge is not None else {}
         if clash := sorted(answers.keys() & frame.variants):
             raise errors.ModuleError(
                 f"edge_variants_fn names variants like the environments {clash}: name them otherwise"
             )
-        return answers | {name: self._shipped.infer(inputs) for name, inputs in frame.variants.items()}
+        answers |= {name: self._shipped.infer(inputs) for name, inputs in frame.variants.items()}
+        others = frame.record.others if frame.record else {}
+        if clash := sorted(answers.keys() & others):
+            raise errors.DataError(f"devices are named like environments or variants, {clash}: name these otherwise")
+        return answers | others
 
     def _replay_layers(
         self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame, shipped: Inputs
@@ -250,15 +293,17 @@ class Replayer:
                     pair = (values, float_values, comparison.mirrored())
                 statistics.add(leg, slices, kind, str(layer.index), *pair)
 
-    def _compare_inputs(self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame) -> None:
-        fed = {name: spec.fed(frame.edge[name]) for name, spec in self.edge.inputs.items()}
+    def _compare_inputs(
+        self, statistics: ReplayStatistics, slices: Sequence[str], reference_inputs: Inputs, edge_inputs: Inputs
+    ) -> None:
+        fed = {name: spec.fed(edge_inputs[name]) for name, spec in self.edge.inputs.items()}
         for name, spec in self.edge.inputs.items():
             for part in slices:
                 channels = statistics.at(Key("preprocessing", part, "input", name))
-                channels.update(frame.reference[name], fed[name], _representable(spec))
+                channels.update(reference_inputs[name], fed[name], _representable(spec))
         if self.contract:
-            reference = broken(self.contract, frame.reference)
-            edge = reference if frame.edge is frame.reference else broken(self.contract, fed)
+            reference = broken(self.contract, reference_inputs)
+            edge = reference if edge_inputs is reference_inputs else broken(self.contract, fed)
             for name in self.contract.inputs:
                 for part in slices:
                     statistics.at(Key("preprocessing", part, "contract", name)).update(reference[name], edge[name])

@@ -28,7 +28,8 @@ class Key(NamedTuple):
             as it ships against the same with all layers kept).
         slice: `ALL_FRAMES` or `"feature:value"`.
         kind: `"layer"`, `"own"` (own error of a layer), `"builtin"` and `"reference"` (a layer of the
-            kernel leg, by what production kernels are compared with), `"builtin_died"` and `"reference_died"` (only the
+            kernel leg, by what production kernels are compared with), `"device"` and `"device_float"` (a layer that a
+            device logged, against edge and float edge model), `"builtin_died"` and `"reference_died"` (only the
             frames are counted), `"output"`, `"input"`, or `"contract"` (an input and what is declared of it).
         item: Index of the edge op, or name of the output or input.
     """
@@ -40,6 +41,8 @@ class Key(NamedTuple):
 
 
 Statistic = DriftStatistics | ChannelStatistics | ContractStatistics
+_FRAMES_OF_KIND = {"layer": "layers", "own": "own_error", "input": "inputs", "device": "device_layers"}
+_FRAMES_OF_KIND["device_float"] = "device_layers"
 _KINDS: dict[str, type[Statistic]] = {"input": ChannelStatistics, "contract": ContractStatistics}
 
 
@@ -89,12 +92,13 @@ class ReplayStatistics:
             self.at(key).merge(statistic)
 
     def frames(self) -> dict[str, int]:
-        """Returns how many frames each leg saw; of `"layers"` and `"own_error"`, those whose layers were compared."""
+        """Returns how many frames each leg saw; of `"layers"`, `"own_error"` and `"device_layers"` those whose layers were
+        compared, of `"inputs"` those of which both sides' are known."""
         seen: dict[str, int] = {}
         for key, statistic in self.by_key.items():
             if key.slice != ALL_FRAMES:
                 continue
-            name = {"layer": "layers", "own": "own_error"}.get(key.kind, key.leg)
+            name = _FRAMES_OF_KIND.get(key.kind, key.leg)
             seen[name] = max(seen.get(name, 0), statistic.frames)
         return seen
 

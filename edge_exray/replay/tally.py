@@ -100,18 +100,17 @@ class Tally:
     def _replay(self, example: Example | errors.DataError, place: str, statistics: ReplayStatistics) -> Prediction:
         if isinstance(example, errors.DataError):
             raise example
-        specs = self._replayer.cloud.inputs, self._replayer.edge.inputs
-        frame = self._functions.frame(example, *specs, self._options.slice_keys)
+        frame = self._replayer.frame(example, self._functions, self._options.slice_keys)
         try:
             prediction = self._replayer.replay(frame, statistics)
         except errors.ExrayError as e:
             raise type(e)(e.reason, frame.id) from e
         except ValueError as e:  # two runs of a tensor of unknown size differ in it
             raise errors.DataError(f"the models disagree in the shape of a tensor: {e}", frame.id) from e
-        app = {name: self._replayer.edge.inputs[name].fed(value) for name, value in frame.edge.items()}
+        app = {name: self._replayer.edge.inputs[name].fed(value) for name, value in (frame.edge or {}).items()}
         drift = answer_drift(prediction.cloud, prediction.edge)
         answers = prediction.cloud, prediction.edge
         self.worst.add(WorstFrame(frame.id, place, frame.label, drift, frame.reference, app, *answers))
-        if frame.edge is not frame.reference:
+        if app and frame.edge is not frame.reference:
             self.samples.add(InputSample(frame.id, place, frame.reference, app, source_of(example)))
         return prediction

@@ -17,7 +17,8 @@ class WorstFrame:
         place: Where it is in the data.
         label: Index of the true class, or None.
         drift: See `answer_drift`.
-        reference, app: Input name to real values with batch axis, as training prepared them and as the app does.
+        reference, app: Input name to real values with batch axis, as training prepared them and as the app does;
+            of the app none where a device logged the frame without.
         cloud, edge: Output name to real values with batch axis: the cloud model on the reference inputs, the edge
             model on the app's.
     """

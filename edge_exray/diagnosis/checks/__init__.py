@@ -4,7 +4,17 @@ from collections.abc import Callable, Sequence
 
 from edge_exray import errors
 from edge_exray.diagnosis.check import STAGES, Check, check
-from edge_exray.diagnosis.checks import activity, answers, calibration, contract, data, layers, models, regression
+from edge_exray.diagnosis.checks import (
+    activity,
+    answers,
+    calibration,
+    contract,
+    data,
+    device,
+    layers,
+    models,
+    regression,
+)
 from edge_exray.diagnosis.checks.finding import Finding
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.specs import did_you_mean
@@ -13,7 +23,7 @@ TFMA_THRESHOLDS, UPSTREAM_BLESSING = "tfma_thresholds", "upstream_blessing"
 """Names of the results that LayerValidator adds to those of the checks."""
 
 _BY_STAGE: dict[str, tuple[Callable[[Evidence], Finding | None], ...]] = {
-    "inputs": (data.frames, data.preprocessing, contract.input_contract, data.non_finite),
+    "inputs": (data.frames, device.device_logs, data.preprocessing, contract.input_contract, data.non_finite),
     "constants": (models.instrumentation, models.alignment_coverage, models.constants_parity),
     "conversion": (layers.conversion_drift,),
     "quantization": (

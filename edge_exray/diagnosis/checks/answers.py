@@ -12,7 +12,7 @@ from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Verdict
 from edge_exray.drift.intervals import NormalizedError, PairedDrop, Share
 
-_LEGS = ("conversion", "quantization", "preprocessing")
+_LEGS = ("conversion", "quantization", "preprocessing", "kernel")
 
 
 def output_drift(evidence: Evidence) -> Finding | None:
@@ -52,12 +52,14 @@ def output_drift(evidence: Evidence) -> Finding | None:
 def _output_errors(evidence: Evidence, names: list[str]) -> dict[str, NormalizedError]:
     """Returns, by output, the errors of what a user of the app sees against the cloud model, over all frames."""
     lines = [line["rmse"] for line in evidence.replay.frames()]
-    # Both legs saw every frame: one has the range of the cloud model's values in it, the other that of the app's.
-    cloud, app = evidence.output_drift("conversion"), evidence.output_drift("preprocessing")
+    # The first leg has the range of the cloud model's values in it, the last ones that of the app's: a kernel leg only
+    # compares outputs where a device logged them.
+    cloud, *app = (evidence.output_drift(leg) for leg in ("conversion", "preprocessing", "kernel"))
 
     def span(name: str) -> float:
-        reference, edge = cloud[name], app[name]
-        return max(reference.reference_max - reference.reference_min, edge.edge_max - edge.edge_min)
+        reference, edges = cloud[name], [drifts[name] for drifts in app if name in drifts]
+        seen = max(drift.edge_max for drift in edges) - min(drift.edge_min for drift in edges)
+        return max(reference.reference_max - reference.reference_min, seen)
 
     return {
         name: NormalizedError(np.array([math.inf if line[name] is None else line[name] for line in lines]), span(name))

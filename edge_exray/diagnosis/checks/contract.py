@@ -156,6 +156,6 @@ def _other_convention(evidence: Evidence, declared: InputFormat, name: str) -> s
 
 
 def _statistics(evidence: Evidence, name: str) -> ContractStatistics:
-    statistic = evidence.replay.statistic("preprocessing", "contract", name)
+    statistic = evidence.replay.statistic("preprocessing", "contract", name) or ContractStatistics()
     assert isinstance(statistic, ContractStatistics)
     return statistic

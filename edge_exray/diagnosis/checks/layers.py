@@ -18,6 +18,7 @@ from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Verdict
 from edge_exray.models.alignment import Layer, Status
 from edge_exray.replay import kernel_leg
+from edge_exray.replay.device_leg import DEVICE
 
 # nRMSE of a few 8-bit steps: from less than this to this is no jump.
 _SMALL_DRIFT = 0.01
@@ -134,12 +135,12 @@ def quantization_drift(evidence: Evidence) -> Finding | None:
 
 
 def kernel_drift(evidence: Evidence) -> Finding | None:
-    """Production kernels compute what the built-in and the reference kernels compute."""
+    """Production kernels compute what the built-in and the reference kernels compute, and a device's what ours do."""
     limit = evidence.spec.max_kernel_nrmse
     compared = [
         (kernels, layer, drift)
         for layer in evidence.layers
-        for kernels in kernel_leg.KERNELS
+        for kernels in (DEVICE, *kernel_leg.KERNELS)
         if (drift := evidence.kernel_drift(layer, kernels)) is not None
     ]
     died = [
@@ -149,7 +150,7 @@ def kernel_drift(evidence: Evidence) -> Finding | None:
         if evidence.kernel_drift(layer, kernels + kernel_leg.DIED) is not None
     ]
     if not compared and not died:
-        return None
+        return _device_outputs(evidence)
     fallen = ""
     if died:
         places = [f"{kernels} kernels died at op {layer.index} {layer.op}" for kernels, layer in died]
@@ -163,13 +164,33 @@ def kernel_drift(evidence: Evidence) -> Finding | None:
     bad = [item for item in compared if not item[2].nrmse <= limit and not below_step(item[1], item[2])]
     if bad:
         kernels, layer, drift = bad[0]
+        sides, advice = ("The production kernel of", f"the {kernels} kernel"), "keep the op off XNNPACK"
+        if kernels == DEVICE:
+            sides, advice = ("The device's kernel of", "the same model here on the logged inputs"), "another delegate, on the device"
         message = (
-            f"The production kernel of {place_of(layer)} computes something else than the {kernels} kernel: nRMSE "
-            f"{drift.nrmse:.3g}, {limit:g} is allowed. Try another version of the runtime, or keep the op off XNNPACK."
+            f"{sides[0]} {place_of(layer)} computes something else than {sides[1]}: nRMSE {drift.nrmse:.3g}, "
+            f"{limit:g} is allowed. Try another version of the runtime, or {advice}."
         )
-        suspect = suspected(layer, "kernel", f"differs from the {kernels} kernel, nRMSE {drift.nrmse:.3g}")
+        suspect = suspected(layer, "kernel", f"differs from {sides[1]}, nRMSE {drift.nrmse:.3g}")
         figures |= {"kernels": kernels} | drift_figures(layer, drift)
         return finding("kernel_drift", False, message + fallen, figures, [suspect])
     if not compared:
         return CheckResult("kernel_drift", Verdict.INCONCLUSIVE, "No op could be compared." + fallen, figures), []
     return finding("kernel_drift", True, "All kernels that ran compute the same." + fallen, figures)
+
+
+def _device_outputs(evidence: Evidence) -> Finding | None:
+    """Judges the kernels of a device that logged no layers by its outputs."""
+    limit = evidence.spec.max_kernel_nrmse
+    drifts = {name: drift.nrmse for name, drift in evidence.output_drift("kernel").items()}
+    if not drifts:
+        return None
+    figures = {"limit": limit, "compared": 0, "outputs_nrmse": drifts}
+    if all(value <= limit for value in drifts.values()):
+        message = f"The device answers what the same model answers here to the logged inputs: nRMSE {worst_of(drifts)}."
+        return finding("kernel_drift", True, message, figures)
+    message = (
+        f"The device answers something else than the same model here to the logged inputs: nRMSE {worst_of(drifts)}, "
+        f"{limit:g} is allowed. Log its layers (level='layers') to see at which op."
+    )
+    return finding("kernel_drift", False, message, figures)

@@ -1,10 +1,12 @@
-"""The TFX components EdgeConverter, EdgeReplay, KernelProfiler and LayerValidator, and what finds their baseline."""
+"""The TFX components EdgeConverter, EdgeLogExampleGen, EdgeReplay, KernelProfiler and LayerValidator, and what finds
+their baseline."""
 
 import importlib
 from typing import Any
 
 _MODULES = {
     "EdgeConverter": "edge_converter.component",
+    "EdgeLogExampleGen": "edge_log_example_gen.component",
     "EdgeReplay": "edge_replay.component",
     "KernelProfiler": "kernel_profiler.component",
     "LatestBlessedReportStrategy": "resolvers",

@@ -19,6 +19,12 @@ class EdgeReplayResult(artifact.Artifact):
     TYPE_NAME = "edge_exray.EdgeReplayResult"
 
 
+class EdgeLogs(artifact.Artifact):
+    """A directory of logs that `edge_exray.EdgeMonitor` and its C++ and Java twins wrote, see `schemas/edge_log.md`."""
+
+    TYPE_NAME = "edge_exray.EdgeLogs"
+
+
 class LayerReport(artifact.Artifact):
     """`report.html`, `report.json`, `summary.md`, `junit.xml` and `model_explorer/` of a validation."""
 

@@ -33,6 +33,7 @@ _LAZY = {
     "InputContract": "edge_exray.contract",
     "InputFormat": "edge_exray.contract",
     "ConversionReport": "edge_exray.components.types",
+    "EdgeLogs": "edge_exray.components.types",
     "EdgeReplayResult": "edge_exray.components.types",
     "LayerReport": "edge_exray.components.types",
     "KernelProfile": "edge_exray.components.types",

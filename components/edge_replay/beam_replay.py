@@ -16,8 +16,7 @@ from apache_beam.transforms import window
 from apache_beam.utils import shared
 
 from edge_exray import errors
-from edge_exray.components.transforms import Decoder
-from edge_exray.frames.examples import read_records
+from edge_exray.components.edge_replay.sources import Source
 from edge_exray.frames.functions import Frame, UserFunctions, load_functions
 from edge_exray.models.alignment import Alignment
 from edge_exray.replay import result
@@ -75,32 +74,32 @@ class _ThreadSafeReplayer(Replayer):
 
 @beam.ptransform_fn
 def Replay(  # noqa: N802 (Beam's transforms are named like classes)
-    files: beam.PCollection[str],
+    parts: beam.PCollection[Any],
     replayer: SharedReplayer,
     alignment: Alignment,
-    decode: Decoder,
+    source: Source,
     module: str | None,
     options: TallyOptions,
     directory: pathlib.Path,
 ) -> None:
-    """Replays tf.Examples and writes all but the head of a `ReplayResult` into a directory.
+    """Replays frames and writes all but the head of a `ReplayResult` into a directory.
 
     Args:
-        files: TFRecord files of tf.Examples.
+        parts: The parts of the source.
         replayer: The models.
         alignment: How their layers are paired.
-        decode: Makes examples of the records.
+        source: Reads the parts and makes examples of their records.
         module: Source of the user functions, see `load_functions`; None for the defaults.
         options: Slices, how many frames may fail, and what is kept of the frames.
         directory: Directory of the result.
     """
     replayed = (
-        files
-        | "Read" >> beam.ParDo(_ReadFn(directory))
+        parts
+        | "Read" >> beam.ParDo(_ReadFn(source, directory))
         # Otherwise a file would be replayed by the one worker that read it, and small splits are one file.
         | "Spread" >> beam.Reshuffle()
         | "Replay"
-        >> beam.ParDo(_ReplayFn(replayer, alignment, decode, module, options, directory)).with_outputs(
+        >> beam.ParDo(_ReplayFn(replayer, alignment, source, module, options, directory)).with_outputs(
             _FRAMES, _STATISTICS, _WORST, _SAMPLES, _FAILURES, main=result.PREDICTIONS
         )
     )
@@ -190,14 +189,15 @@ def _reported(directory: pathlib.Path) -> Iterator[None]:
 
 
 class _ReadFn(beam.DoFn):
-    """Reads the records of files, each with its place."""
+    """Reads the records of parts, each with its place."""
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, source: Source, directory: pathlib.Path) -> None:
+        self._source = source
         self._directory = directory
 
-    def process(self, file: str) -> Iterator[tuple[str, bytes]]:
+    def process(self, part: Any) -> Iterator[tuple[str, Any]]:
         with _reported(self._directory):
-            yield from read_records([file])
+            yield from self._source.records(part)
 
 
 class _ReplayFn(beam.DoFn):
@@ -207,14 +207,14 @@ class _ReplayFn(beam.DoFn):
         self,
         shared_replayer: SharedReplayer,
         alignment: Alignment,
-        decode: Decoder,
+        source: Source,
         module: str | None,
         options: TallyOptions,
         directory: pathlib.Path,
     ) -> None:
         self._shared_replayer = shared_replayer
         self._alignment = alignment
-        self._decode = decode
+        self._source = source
         self._module = module
         self._options = options
         self._directory = directory
@@ -232,10 +232,10 @@ class _ReplayFn(beam.DoFn):
         assert self._replayer is not None
         self._tally = Tally(self._replayer, self._functions, self._options)
 
-    def process(self, placed_record: tuple[str, bytes]) -> Iterator[Any]:
+    def process(self, placed_record: tuple[str, Any]) -> Iterator[Any]:
         place, record = placed_record
         with _reported(self._directory):
-            prediction = self._tally.replay(self._decode(place, record), place)
+            prediction = self._tally.replay(self._source.decode(place, record), place)
         if prediction is not None:
             yield result.prediction_record(prediction)
             yield beam.pvalue.TaggedOutput(_FRAMES, result.frame_line(prediction))

@@ -7,9 +7,10 @@ from tfx.components.util import udf_utils
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import component_spec, standard_artifacts
 
+from edge_exray import errors
 from edge_exray.components import artifacts, user_modules
 from edge_exray.components.edge_replay import executor
-from edge_exray.components.types import EdgeReplayResult
+from edge_exray.components.types import EdgeLogs, EdgeReplayResult
 from edge_exray.replay import sampling
 from edge_exray.replay.tally import TallyOptions
 from edge_exray.version import __version__
@@ -22,7 +23,8 @@ class EdgeReplaySpec(component_spec.ComponentSpec):
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "float_edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
-        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
+        "device_logs": component_spec.ChannelParameter(type=EdgeLogs, optional=True),
         "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
@@ -59,6 +61,13 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
     )
     ```
 
+    What devices logged with `edge_exray.EdgeMonitor`, instead of examples:
+
+    ```python
+    logs = tfx.dsl.Importer(source_uri="field/logs", artifact_type=edge_exray.EdgeLogs).with_id("logs")
+    replay = EdgeReplay(..., device_logs=logs.outputs["result"])
+    ```
+
     Component `outputs` contains:
 
     - `replay`: Channel of type `edge_exray.EdgeReplayResult`, which LayerValidator judges.
@@ -68,7 +77,11 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
         edge_model: Channel of type `Model` with the .tflite to push.
         float_edge_model: The same conversion without quantization. It is made anew when it is not given, as for an
             edge model that came from elsewhere.
-        examples: Channel of type `Examples` to replay.
+        examples: Channel of type `Examples` to replay; or instead
+        device_logs: Channel of type `edge_exray.EdgeLogs`: the functions of the module are given the raw inputs that a
+            device logged, and what it logged of the model takes the place of the edge side. The first device is judged;
+            the answers of the others to frames of the same ids give the instability across devices. Logs of another
+            model are refused. Every worker must be able to read the files.
         splits: The splits of `examples` to replay.
         signature_name: The signature of the SavedModel that the device runs; None takes the only one with dense
             inputs.
@@ -94,7 +107,8 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
             it makes of them, see `edge_exray.components.transforms`. Leave it out when `examples` are Transform's own.
 
     Raises:
-        SpecError: `module_file` and `module_path` are both given, there is no split, or a number is negative.
+        SpecError: `module_file` and `module_path` are both given, or `examples` and `device_logs`, or neither; logs
+            come with a `transform_graph`; there is no split, or a number is negative.
     """
 
     SPEC_CLASS = EdgeReplaySpec
@@ -104,7 +118,7 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
         self,
         model: types.BaseChannel,
         edge_model: types.BaseChannel,
-        examples: types.BaseChannel,
+        examples: types.BaseChannel | None = None,
         float_edge_model: types.BaseChannel | None = None,
         splits: Sequence[str] = ("eval",),
         signature_name: str | None = None,
@@ -118,7 +132,15 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
         module_file: str | None = None,
         module_path: str | None = None,
         transform_graph: types.BaseChannel | None = None,
+        device_logs: types.BaseChannel | None = None,
     ) -> None:
+        if (examples is None) == (device_logs is None):
+            raise errors.SpecError("EdgeReplay: give either examples or device_logs, one of the two")
+        if device_logs is not None and transform_graph is not None:
+            raise errors.SpecError(
+                "EdgeReplay: a transform_graph takes tf.Examples, not device_logs: call what it does in "
+                "reference_inputs_fn"
+            )
         user_modules.require_one("EdgeReplay", module_file, module_path)
         environments_json = artifacts.names_json("EdgeReplay", "environments", environments)
         sampling.require_counts(layer_frames, kernel_frames)
@@ -134,6 +156,7 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
                 edge_model=edge_model,
                 float_edge_model=float_edge_model,
                 examples=examples,
+                device_logs=device_logs,
                 transform_graph=transform_graph,
                 splits=artifacts.names_json("EdgeReplay", "splits", splits, at_least=1),
                 signature_name=signature_name,

@@ -9,19 +9,20 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
 from edge_exray import errors
-from edge_exray.components import artifacts, transforms, user_modules
+from edge_exray.components import artifacts, user_modules
 from edge_exray.components.edge_replay import beam_replay
+from edge_exray.components.edge_replay.sources import ExampleSource, LogSource, Source, try_read
 from edge_exray.conversion.converter import convert
-from edge_exray.frames.examples import read_records
 from edge_exray.frames.functions import load_functions
 from edge_exray.replay import replay, result
+from edge_exray.replay.device_logs import DeviceLogs
 from edge_exray.replay.replayer import ModelPaths
 from edge_exray.replay.sampling import sample
 from edge_exray.replay.tally import TallyOptions
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Replays the examples on Beam and stores a `ReplayResult`."""
+    """Replays examples or device logs on Beam and stores a `ReplayResult`."""
 
     _beam_pipeline_args: list[str]
 
@@ -34,23 +35,26 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Runs the component.
 
         Args:
-            input_dict: `model`, `edge_model`, `examples` and optionally `float_edge_model` and `transform_graph`.
+            input_dict: `model`, `edge_model`, `examples` or `device_logs`, and optionally `float_edge_model` and
+                `transform_graph`.
             output_dict: `replay`.
             exec_properties: See `EdgeReplaySpec`.
 
         Raises:
-            ExrayError: The models do not pair, or examples or the user's module are unusable.
+            ExrayError: The models do not pair, or examples, logs or the user's module are unusable.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         edge_model = artifact_utils.get_single_instance(input_dict["edge_model"])
-        files = artifacts.example_files(input_dict["examples"], artifacts.name_list(exec_properties, "splits"))
+        logs, source = _source(input_dict, artifacts.name_list(exec_properties, "splits"))
         replay_artifact = artifact_utils.get_single_instance(output_dict["replay"])
         directory = pathlib.Path(replay_artifact.uri)
         with user_modules.installed(exec_properties) as module:
+            if logs is not None:
+                logs.require_model(artifacts.tflite_path(edge_model))
             paths = _model_paths(input_dict, exec_properties, directory)
             packages = [f"--extra_package={wheel}" for wheel in module.packages]
             self._beam_pipeline_args = [*self._beam_pipeline_args, *packages]
-            self._replay(paths, files, transforms.decoder(input_dict), module.source, exec_properties, directory)
+            self._replay(paths, source, logs, module.source, exec_properties, directory)
         # What the validator needs for a blessing that resolvers understand: the model that it blesses.
         replay_artifact.set_string_custom_property("edge_model", edge_model.uri)
         replay_artifact.set_int_custom_property("edge_model_id", edge_model.id)
@@ -58,19 +62,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     def _replay(
         self,
         paths: ModelPaths,
-        files: dict[str, list[str]],
-        decode: transforms.Decoder,
+        source: Source,
+        logs: DeviceLogs | None,
         module: str | None,
         exec_properties: dict[str, Any],
         directory: pathlib.Path,
     ) -> None:
-        for split, split_files in files.items():
-            if next(read_records(split_files), None) is None:
-                raise errors.DataError(f"split {split!r} of the examples is empty: there is nothing to replay")
-        all_files = [file for split_files in files.values() for file in split_files]
-        functions = load_functions(module)
+        functions = source.functions(load_functions(module))
         sampling = sample(
-            lambda: decode.try_read(all_files),
+            lambda: try_read(source),
             functions,
             exec_properties["layer_frames"],
             exec_properties["kernel_frames"],
@@ -85,19 +85,26 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         shared_replayer = beam_replay.SharedReplayer(paths)
         replayer = shared_replayer.acquire()
-        frames = replay.head_frames(replayer, functions, decode.try_read(all_files), options)
+        frames = replay.head_frames(replayer, functions, try_read(source), options)
         alignment = replayer.align(frames)
         with beam_replay.fresh(directory), self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
-                | "Files" >> beam.Create(all_files)
-                | "Replay" >> beam_replay.Replay(shared_replayer, alignment, decode, module, options, directory)
+                | "Parts" >> beam.Create(source.parts)
+                | "Replay" >> beam_replay.Replay(shared_replayer, alignment, source, module, options, directory)
             )
         failures = beam_replay.take_failures(directory, options)
         # Last, because a directory without it is no result.
         replayer.sampling = sampling
         statistics = result.ReplayResult(directory).statistics
-        result.write_head(directory, replay.summary(paths, replayer, failures, statistics), alignment)
+        result.write_head(directory, replay.summary(paths, replayer, failures, statistics, logs), alignment)
+
+
+def _source(input_dict: dict[str, list[types.Artifact]], splits: list[str]) -> tuple[DeviceLogs | None, Source]:
+    if not input_dict.get("device_logs"):
+        return None, ExampleSource.of(input_dict, splits)
+    logs = DeviceLogs(*(artifact.uri for artifact in input_dict["device_logs"]))
+    return logs, LogSource.of(logs)
 
 
 def _model_paths(

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import gzip
 import os
 import pathlib
 import re
@@ -313,23 +314,31 @@ class EdgeLog:
         """Pairs the frames that have the same id in another log."""
         return JoinedLogs(self, other)
 
-    def write_examples(self, path: str | os.PathLike[str], layers: bool = False) -> int:
-        """Writes the frames as `LoggedFrame.to_example` has them, in one TFRecord file.
+    def write_examples(
+        self, path: str | os.PathLike[str], layers: bool = False, names: Mapping[str, str] | None = None
+    ) -> int:
+        """Writes the frames as `LoggedFrame.to_example` has them, in one TFRecord file, GZIP if it ends with `.gz`.
+
+        Args:
+            path: The file.
+            layers: Whether the layers come along.
+            names: Feature to the name that it gets instead.
 
         Returns:
             How many.
 
         Raises:
             ArtifactError: The file cannot be written.
+            DataError: Two features of a frame get one name.
         """
         target = pathlib.Path(path)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         count = 0
         try:
             try:
-                with open(temporary, "wb") as stream:
+                with gzip.open(temporary, "wb") if target.suffix == ".gz" else open(temporary, "wb") as stream:
                     for frame in self:
-                        found = frame.to_example(layers)
+                        found = _renamed(frame.to_example(layers), names or {}, frame.place)
                         encoded = [_encode(key, values) for key, values in found.items()]
                         stream.writelines(map(records.view, records.frame(encoded)))
                         count += 1
@@ -450,6 +459,13 @@ def _object_array(values: Iterable[Any]) -> np.ndarray:
     array = np.empty(len(listed), object)
     array[:] = listed
     return array
+
+
+def _renamed(found: dict[str, np.ndarray], names: Mapping[str, str], place: str) -> dict[str, np.ndarray]:
+    renamed = {names.get(key, key): values for key, values in found.items()}
+    if len(renamed) < len(found):
+        raise errors.DataError(f"{place}: of {sorted(found)} two get the same name: rename them otherwise than {names}")
+    return renamed
 
 
 def _flat(values: np.ndarray, dtype: str) -> np.ndarray:

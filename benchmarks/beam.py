@@ -23,6 +23,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from benchmarks import zoo
 from edge_exray.components.edge_replay import beam_replay
+from edge_exray.components.edge_replay.sources import ExampleSource
 from edge_exray.components.transforms import Decoder
 from edge_exray.frames.examples import try_tfrecords
 from edge_exray.models.alignment import Alignment
@@ -107,11 +108,12 @@ def _replay(
 ) -> result.ReplayResult:
     arguments = ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
     shared_replayer = beam_replay.SharedReplayer(paths)
+    source = ExampleSource(files, Decoder())
     with beam_replay.fresh(directory), beam.Pipeline(options=PipelineOptions(arguments)) as pipeline:
         _ = (
             pipeline
-            | beam.Create(files)
-            | beam_replay.Replay(shared_replayer, alignment, Decoder(), None, options, directory)
+            | beam.Create(source.parts)
+            | beam_replay.Replay(shared_replayer, alignment, source, None, options, directory)
         )
     failures = beam_replay.take_failures(directory, options)
     learned = result.ReplayResult(directory).statistics

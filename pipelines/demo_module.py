@@ -18,9 +18,9 @@ def reference_inputs_fn(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     return {"image": decode_tile(example).astype(np.float32) / 127.5 - 1.0}
 
 
-def label_fn(example: Mapping[str, np.ndarray]) -> int:
-    """Index of the photograph that the tile was cut from."""
-    return int(example["image/class/label"][0])
+def label_fn(example: Mapping[str, np.ndarray]) -> int | None:
+    """Index of the photograph that the tile was cut from; None in the log of an app, which does not know."""
+    return int(example["image/class/label"][0]) if "image/class/label" in example else None
 
 
 def frame_id_fn(example: Mapping[str, np.ndarray]) -> str:

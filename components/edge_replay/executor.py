@@ -8,7 +8,6 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
-from edge_exray import errors
 from edge_exray.components import artifacts, user_modules
 from edge_exray.components.edge_replay import beam_replay
 from edge_exray.components.edge_replay.sources import ExampleSource, LogSource, Source, try_read

@@ -60,9 +60,11 @@ class ExampleSource:
         return cls([file for split_files in files.values() for file in split_files], transforms.decoder(input_dict))
 
     def records(self, part: str) -> Iterator[tuple[str, bytes]]:
+        """Reads a file."""
         return read_records([part])
 
     def functions(self, users: UserFunctions) -> UserFunctions:
+        """Returns them as they are."""
         return users
 
 
@@ -82,12 +84,15 @@ class LogSource:
         return cls([tuple(place) for place in logs.frames])
 
     def records(self, part: tuple[Any, ...]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """Tells the place of the frame that the part is."""
         yield str(FramePlace(*part)), part
 
-    def decode(self, _place: str, record: tuple[Any, ...]) -> Example | errors.DataError:
+    def decode(self, place: str, record: tuple[Any, ...]) -> Example | errors.DataError:
+        """Reads the frame."""
         return read(FramePlace(*record))
 
     def functions(self, users: UserFunctions) -> UserFunctions:
+        """Lets what was logged take the place of what they do for the app."""
         return over_logs(users)
 
 

@@ -32,7 +32,7 @@ def validate(
         list[str] | None,
         typer.Option(
             metavar="LOG",
-            help="Instead of examples: a log of the monitor or a folder of logs; repeatable. The first device is judged.",
+            help="Instead of examples: a log of the monitor or a folder of logs; repeatable, the first is judged.",
             show_default=False,
         ),
     ] = None,

@@ -11,8 +11,8 @@ where they cancel; the sentence says so when it is far off. The shares tell whic
 
 The kernel leg compares single ops, no outputs. Its share is taken out of the quantization leg's, which runs on
 production kernels: by as much of the accused op's own squared error as other kernels do not make. Where a device logged
-its outputs, the kernel leg compares them with what the edge model answers here to the logged inputs, and has a share like
-the others.
+its inputs, the kernel leg compares the logged outputs with what the edge model answers here to them, and has a share
+like the others.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """What a device logged against what its model computes here.
 
-A frame of a log brings its own edge side. Where the inputs were logged, the same .tflite runs here on them: what differs
-is the device's kernels, or a runtime of another version. Where they were not, nobody can tell the app's preprocessing
-from the device's kernels.
+A frame of a log brings its own edge side. Where the inputs were logged, the same .tflite runs here on them: what
+differs is the device's kernels, or a runtime of another version. Where they were not, nobody can tell the app's
+preprocessing from the device's kernels.
 """
 
 import dataclasses

@@ -220,7 +220,8 @@ def over_logs(functions: UserFunctions) -> UserFunctions:
 def read(place: FramePlace) -> LoggedExample | errors.DataError:
     """Reads a frame with those of the other devices; what is wrong with it is returned, with its id."""
     try:
-        return LoggedExample(frame_at(place.path, place.offset), {name: _read_other(*at) for name, *at in place.others})
+        others = {name: _read_other(path, offset) for name, path, offset in place.others}
+        return LoggedExample(frame_at(place.path, place.offset), others)
     except errors.DataError as e:
         return errors.DataError(e.reason, place.id)
 

@@ -45,7 +45,8 @@ class Prediction:
             the app sees.
         nrmse: Output name to normalised RMSE between the two, see `DriftStatistics.nrmse`.
         rmse: Output name to RMSE between the two; infinite where a value of one side is not finite.
-        environments: Name of each other environment, variant and device to output name to array, or why it gave no answer.
+        environments: Name of each other environment, variant and device to output name to array, or why it gave no
+            answer.
     """
 
     frame: Frame

@@ -41,8 +41,13 @@ class Key(NamedTuple):
 
 
 Statistic = DriftStatistics | ChannelStatistics | ContractStatistics
-_FRAMES_OF_KIND = {"layer": "layers", "own": "own_error", "input": "inputs", "device": "device_layers"}
-_FRAMES_OF_KIND["device_float"] = "device_layers"
+_FRAMES_OF_KIND = {
+    "layer": "layers",
+    "own": "own_error",
+    "input": "inputs",
+    "device": "device_layers",
+    "device_float": "device_layers",
+}
 _KINDS: dict[str, type[Statistic]] = {"input": ChannelStatistics, "contract": ContractStatistics}
 
 
@@ -92,8 +97,8 @@ class ReplayStatistics:
             self.at(key).merge(statistic)
 
     def frames(self) -> dict[str, int]:
-        """Returns how many frames each leg saw; of `"layers"`, `"own_error"` and `"device_layers"` those whose layers were
-        compared, of `"inputs"` those of which both sides' are known."""
+        """Returns how many frames each leg saw; of `"layers"`, `"own_error"` and `"device_layers"` those whose layers
+        were compared, of `"inputs"` those of which both sides' are known."""
         seen: dict[str, int] = {}
         for key, statistic in self.by_key.items():
             if key.slice != ALL_FRAMES:

@@ -1,4 +1,4 @@
-"""An app that tells which photograph a tile was cut from: `python -m edge_exray.pipelines.apps.plain MODEL PHOTOGRAPHS`.
+"""Tells which photograph a tile was cut from: `python -m edge_exray.pipelines.apps.plain MODEL PHOTOGRAPHS`.
 
 Its author comes from OpenCV, where images are BGR, and training was RGB.
 """

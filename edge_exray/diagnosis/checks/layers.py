@@ -166,7 +166,10 @@ def kernel_drift(evidence: Evidence) -> Finding | None:
         kernels, layer, drift = bad[0]
         sides, advice = ("The production kernel of", f"the {kernels} kernel"), "keep the op off XNNPACK"
         if kernels == DEVICE:
-            sides, advice = ("The device's kernel of", "the same model here on the logged inputs"), "another delegate, on the device"
+            sides, advice = (
+                ("The device's kernel of", "the same model here on the logged inputs"),
+                "another delegate, on the device",
+            )
         message = (
             f"{sides[0]} {place_of(layer)} computes something else than {sides[1]}: nRMSE {drift.nrmse:.3g}, "
             f"{limit:g} is allowed. Try another version of the runtime, or {advice}."

@@ -78,7 +78,8 @@ class EdgeMonitor:
         user: What else to say of the run, key to number or text.
         policy: What becomes of a frame when the queue is full: `"drop"`, and it is counted; or `"block"`, and the app
             waits at the end of the frame.
-        queue_bytes: How many bytes of tensors wait for the disk at most; a single larger frame waits alone.
+        queue_bytes: How many bytes of tensors wait for the disk at most; a single larger frame waits alone. As much again
+            is kept to be used anew.
         max_bytes: How large all files of the log become together; the oldest are deleted.
         file_bytes: Size at which the next file is begun; None: an eighth of `max_bytes`.
         codec: `"zstd"` compresses tensors; `"none"`.

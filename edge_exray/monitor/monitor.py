@@ -78,8 +78,8 @@ class EdgeMonitor:
         user: What else to say of the run, key to number or text.
         policy: What becomes of a frame when the queue is full: `"drop"`, and it is counted; or `"block"`, and the app
             waits at the end of the frame.
-        queue_bytes: How many bytes of tensors wait for the disk at most; a single larger frame waits alone. As much again
-            is kept to be used anew.
+        queue_bytes: How many bytes of tensors wait for the disk at most; a single larger frame waits alone. As much
+            again is kept to be used anew.
         max_bytes: How large all files of the log become together; the oldest are deleted.
         file_bytes: Size at which the next file is begun; None: an eighth of `max_bytes`.
         codec: `"zstd"` compresses tensors; `"none"`.
@@ -402,8 +402,11 @@ class Frame:
         if self._is_watched and self._monitor.level != "outputs":
             # Before the run: a function may change what it is given.
             self._guard(self._capture, "input", runner, feed)
-        with self._timing(runner):
+        if self._monitor._op_hook is None:
             result, start, end = runner.run(feed)
+        else:
+            with self._timing(runner):
+                result, start, end = runner.run(feed)
         self._add_span("inference", start, end)
         if self._is_watched:
             self._guard(self._after_run, runner, result)
@@ -439,8 +442,7 @@ class Frame:
     @property
     def _is_watched(self) -> bool:
         """Whether the frame is logged or still may be."""
-        may_be = self._rule is not None or self._monitor._sampling.has_triggers
-        return may_be and self._lost is None
+        return self._lost is None and (self._rule is not None or self._monitor._sampling.has_triggers)
 
     def _guard(self, function: Callable[..., None], *args: Any) -> None:
         """Does what is the monitor's, not the app's.
@@ -461,8 +463,8 @@ class Frame:
 
     def _timing(self, runner: Runner) -> contextlib.AbstractContextManager[None]:
         monitor = self._monitor
-        wanted = monitor._op_hook is not None and self._rule is not None and monitor.level == "layers"
-        if wanted and self._lost is None and isinstance(runner, InterpreterRunner):
+        wanted = self._rule is not None and self._lost is None and monitor.level == "layers"
+        if wanted and isinstance(runner, InterpreterRunner):
             return self._ops_timed(runner)
         return contextlib.nullcontext()
 

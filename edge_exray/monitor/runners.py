@@ -157,7 +157,7 @@ class InterpreterRunner:
         ]
 
     def _named(self, feed: Feed) -> Mapping[str, np.ndarray]:
-        if isinstance(feed, Mapping):
+        if type(feed) is dict or isinstance(feed, Mapping):  # the first question is the quick one
             return feed
         if len(self._inputs) > 1:
             raise errors.DataError(f"the model has the inputs {[i.name for i in self._inputs]}: give a dict of arrays")
@@ -202,9 +202,9 @@ def runner_of(model: Any) -> Runner:
 
 def named(values: Any, role: str) -> dict[str, Any]:
     """Gives arrays names: a mapping has them, one array is called `role`, several `role_0`, `role_1`, ..."""
-    if isinstance(values, np.ndarray):  # most are, and the next question is a slow one
+    if isinstance(values, np.ndarray):  # most are, and whether it is a mapping is slow to ask
         return {role: values}
-    if isinstance(values, Mapping):
+    if type(values) is dict or isinstance(values, Mapping):
         return {str(name): value for name, value in values.items()}
     if isinstance(values, list | tuple):
         return {f"{role}_{i}": value for i, value in enumerate(values)}

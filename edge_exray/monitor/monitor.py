@@ -21,14 +21,13 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.models.tensors import Quantization
-from edge_exray.monitor import device, example, tensors
+from edge_exray.monitor import device, example, records, tensors
 from edge_exray.monitor.runners import InterpreterRunner, Runner, named, runner_of
 from edge_exray.monitor.sampling import Sampling
 from edge_exray.monitor.storage import LogFiles
 from edge_exray.monitor.writer import POLICIES, CapturedFrame, CapturedTensor, Pool, Writer
 from edge_exray.version import __version__
 
-FORMAT_VERSION = 1
 LEVELS = ("off", "outputs", "inputs", "layers")
 RAW = ("none", "hash", "value")
 CODECS = ("none", "zstd")
@@ -259,7 +258,7 @@ class EdgeMonitor:
     def _header(self, part: int) -> bytes:
         facts = {
             "exray/kind": "header",
-            "exray/format_version": FORMAT_VERSION,
+            "exray/format_version": records.FORMAT_VERSION,
             "exray/writer": f"python/{__version__}",
             "exray/log_id": self._log_id,
             "exray/part": part,

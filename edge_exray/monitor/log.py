@@ -57,8 +57,8 @@ class LogHeader:
         version = _required(self.facts, "exray/format_version", record)
         if version > records.FORMAT_VERSION:
             raise errors.DataError(
-                f"{record.path} is a log of format version {version}, this edge-exray reads up to {records.FORMAT_VERSION}: "
-                "upgrade it"
+                f"{record.path} is a log of format version {version}, this edge-exray reads up to "
+                f"{records.FORMAT_VERSION}: upgrade it"
             )
         self.log_id: str = _required(self.facts, "exray/log_id", record)
         self.part: int = _required(self.facts, "exray/part", record)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import rich.table
 
     from edge_exray.profiling.profile import KernelProfile
-    from edge_exray.profiling.profiler import ModelProfile
+    from edge_exray.profiling.model_profile import ModelProfile
 
 
 def profile(

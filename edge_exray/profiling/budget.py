@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from edge_exray.diagnosis.report import CheckResult, Verdict
-from edge_exray.profiling.profiler import ModelProfile
+from edge_exray.profiling.model_profile import ModelProfile
 from edge_exray.profiling.spec import ProfileSpec
 
 EDGE = "edge"

@@ -11,6 +11,7 @@ from edge_exray import environment, errors, files, schemas
 from edge_exray.diagnosis.report import CheckResult, Verdict
 from edge_exray.profiling import budget, profiler
 from edge_exray.profiling.feeds import Feed
+from edge_exray.profiling.model_profile import ModelProfile
 from edge_exray.profiling.spec import ProfileSpec
 
 FORMAT_VERSION = 1
@@ -28,13 +29,15 @@ class KernelProfile:
         checks: One for each budget that is set.
         models: One for each model, the edge model first.
         environment: Versions and machine facts.
+        machine: See `edge_exray.profiling.machine.describe`; None when it is not known.
     """
 
     verdict: Verdict
     summary: str
     checks: list[CheckResult]
-    models: list[profiler.ModelProfile]
+    models: list[ModelProfile]
     environment: dict[str, Any]
+    machine: dict[str, Any] | None = None
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED
@@ -71,8 +74,9 @@ class KernelProfile:
             verdict=Verdict(document["verdict"]),
             summary=document["summary"],
             checks=[CheckResult(**{**c, "verdict": Verdict(c["verdict"])}) for c in document["checks"]],
-            models=[_model(m) for m in document["models"]],
+            models=[ModelProfile.from_dict(m) for m in document["models"]],
             environment=document["environment"],
+            machine=document.get("machine"),
         )
 
     @classmethod
@@ -140,21 +144,11 @@ def _verdict(checks: Sequence[CheckResult]) -> Verdict:
     return Verdict.PASSED
 
 
-def _summary(edge: profiler.ModelProfile, checks: Sequence[CheckResult], verdict: Verdict) -> str:
+def _summary(edge: ModelProfile, checks: Sequence[CheckResult], verdict: Verdict) -> str:
     if verdict is not Verdict.PASSED:
         return "; ".join(check.message for check in checks if check.verdict is verdict)
     kept = f"keeps all of its {len(checks)} budgets" if len(checks) > 1 else "keeps its budget"
     return (
         f"The edge model {kept if checks else 'has no budget to keep'}: p50 latency {edge.latency_ms.p50:.4g} ms, "
         f"{edge.bytes:,} bytes"
-    )
-
-
-def _model(document: dict[str, Any]) -> profiler.ModelProfile:
-    return profiler.ModelProfile(
-        **{
-            **document,
-            "latency_ms": profiler.Latency(**document["latency_ms"]),
-            "ops": [profiler.OpTime(**op) for op in document["ops"]],
-        }
     )

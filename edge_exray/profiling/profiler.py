@@ -5,7 +5,6 @@ an interpreter that is as plain as the app's, and the times of the ops are scale
 `ms_i = raw_i * p50 / sum(raw)`, where `raw_i` is the median over the runs less what the hook's own call costs.
 """
 
-import dataclasses
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,84 +17,8 @@ from edge_exray.models.tflite import EdgeModel
 from edge_exray.profiling.feeds import Feed, random_feed
 from edge_exray.profiling.footprint import measure_footprint
 from edge_exray.profiling.hook import OpHook, Step
+from edge_exray.profiling.model_profile import Latency, ModelProfile, OpTime
 from edge_exray.profiling.timing import time_inferences, time_ops
-
-
-@dataclasses.dataclass(frozen=True)
-class Latency:
-    """Wall time of whole inferences in milliseconds, inputs already in place."""
-
-    p50: float
-    p90: float
-    p99: float
-    mean: float
-    runs: int
-
-
-@dataclasses.dataclass(frozen=True)
-class OpTime:
-    """Time of one op.
-
-    Attributes:
-        index: Index of the op in the edge graph.
-        op: TFLite op name, for example `"CONV_2D"`.
-        name: Name of the op's main output tensor.
-        kernel: What ran it: `"xnnpack"`, `"builtin"`, `"reference"`, or `"folded"` when it does not run at all
-            because the delegate computed its constant result once.
-        ms: Median time, scaled so that all ops add up to the p50 of the undisturbed inference.
-        raw_ms: Median time as the hook measured it, less the cost of the hook's own call.
-        share: `ms` as share of the inference, in [0, 1].
-    """
-
-    index: int
-    op: str
-    name: str
-    kernel: str
-    ms: float
-    raw_ms: float
-    share: float
-
-    @property
-    def short_name(self) -> str:
-        """The name of the layer that a fused op ends with; the converter joins the names of all with `;`."""
-        return self.name.split(";")[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelProfile:
-    """What one model costs on one set of kernels.
-
-    Attributes:
-        role: `"edge"`, `"float_edge"`, or any other name for a model that is only compared with.
-        path: Where the model is.
-        bytes: Size of the file.
-        kernels, num_threads: What it ran on.
-        profiler: How the ops were timed.
-        latency_ms: Undisturbed inferences.
-        init_ms, memory_bytes: See `Footprint`.
-        ops: In the order of the graph.
-    """
-
-    role: str
-    path: str
-    bytes: int
-    kernels: str
-    num_threads: int
-    profiler: str
-    latency_ms: Latency
-    init_ms: float
-    memory_bytes: int
-    ops: list[OpTime]
-
-    @property
-    def conditions(self) -> str:
-        """What the figures hold for, in words."""
-        threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
-        return f"{self.kernels} kernels, {threads}, {self.latency_ms.runs} runs"
-
-    def slowest(self, count: int) -> list[OpTime]:
-        """Returns the ops that take the longest, slowest first."""
-        return sorted(self.ops, key=lambda op: op.ms, reverse=True)[:count]
 
 
 def profile_model(

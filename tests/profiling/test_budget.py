@@ -4,7 +4,7 @@ import pytest
 
 from edge_exray.diagnosis.report import Verdict
 from edge_exray.profiling.budget import check_budgets
-from edge_exray.profiling.profiler import Latency, ModelProfile, OpTime
+from edge_exray.profiling.model_profile import Latency, ModelProfile, OpTime
 from edge_exray.profiling.spec import ProfileSpec
 
 

@@ -19,9 +19,9 @@ _NUMBER = r"-?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)"
 
 _PREFIX = re.compile(
     r"""^\s*(?:
-        \d{4}-\d\d-\d\d\ [\d:.]+:?\s+(?:[IWE]\ \S+\]|\d+-\d+\s+\S+\s+\S+\s+[VDIWE]|INFO\ \w+:)  # absl, Android Studio
-        | \d\d-\d\d\ [\d:.]+\s+(?:\d+\s+\d+\s+[VDIWE]\s+[^\s:]+\s*:|[VDIWE]/[^(]*\(\s*\d+\):)   # logcat threadtime, time
-        | [VDIWE]/[^(\s]*\s*\(\s*\d+\):                                                         # logcat brief
+        \d{4}-\d\d-\d\d\ [\d:.]+:?\s+(?:[IWE]\ \S+\]|\d+-\d+\s+\S+\s+\S+\s+[VDIWE]|INFO\ \w+:) # absl, Android Studio
+        | \d\d-\d\d\ [\d:.]+\s+(?:\d+\s+\d+\s+[VDIWE]\s+[^\s:]+\s*:|[VDIWE]/[^(]*\(\s*\d+\):)  # threadtime, time
+        | [VDIWE]/[^(\s]*\s*\(\s*\d+\):                                                         # brief
         | (?:INFO|VERBOSE|WARNING):(?:\ \[[^\]]*:\d+\])?
     )[ ]?""",
     re.VERBOSE,
@@ -73,7 +73,7 @@ class BenchmarkOutput:
         skipped: What else the tables hold, as description to number of rows.
         latency_ms: Figures of an inference in milliseconds: `"avg"`, and where told `"std"`, `"min"`, `"max"`, `"p5"`,
             `"median"` and `"p95"`.
-        whole: Whether these are of whole inferences; otherwise `"avg"` is the sum of the ops.
+        whole: Whether these are of whole inferences; otherwise they are of the sum of the ops.
         runs: How many inferences.
         init_ms, memory_bytes, peak_memory_bytes: Start of the tool's session, and growth of its process.
         size_mb: Size of the model's file in millions of bytes, to six digits.
@@ -119,7 +119,7 @@ def parse(text: str, source: str) -> BenchmarkOutput:
             f"{source} has neither ops nor the time of an inference: give what "
             "`benchmark_model --enable_op_profiling=true` prints, or its --profiling_output_csv_file"
         )
-    figures, runs = whole or ({"avg": sum(row.ms for row in rows)}, tables.runs)
+    figures, runs = whole or (tables.totals or {"avg": sum(row.ms for row in rows)}, tables.runs)
     memory = r"footprint(?: delta from the start of the tool)? \(MB\): .*overall=(N)|^Overall footprint:\s+(N) MB"
     return BenchmarkOutput(
         rows=rows,
@@ -142,6 +142,7 @@ class _Tables:
 
     def __init__(self, source: str) -> None:
         self.runs = 0
+        self.totals: dict[str, float] = {}
         self.skipped: dict[str, int] = {}
         self._source = source
         self._rows: list[Row] = []
@@ -164,12 +165,13 @@ class _Tables:
         elif self._section == _MAIN and (executed := re.match(r"Number of nodes executed: (\d+)$", line)):
             self._check(number, int(executed[1]))
         elif self._section == _MAIN and (totals := re.match(rf"Timings \(microseconds\): {_STATISTICS}", line)):
-            self.runs = int(totals["count"])
+            self.runs, self.totals = int(totals["count"]), _milliseconds(totals["figures"])
 
     def rows(self) -> tuple[Row, ...]:
         if not self._counts_all_runs:
             return tuple(self._rows)
         # An op that stands in no loop has one call in each run.
+        self.totals = {}
         self.runs = min((row.calls for row in self._rows if row.calls), default=1)
         return tuple(
             dataclasses.replace(row, ms=row.ms / self.runs, calls=row.calls // self.runs) for row in self._rows
@@ -254,9 +256,7 @@ class _Log:
         statistics = [match for line in self._lines if (match := re.match(rf"\s*{_STATISTICS}", line))]
         # Those of the warm-up come before those of the runs.
         if statistics and int(statistics[-1]["count"]):
-            told = {name: float(us) / 1e3 for name, us in re.findall(rf"(\w+)=({_NUMBER})", statistics[-1]["figures"])}
-            # One run, or runs that all took as long, have one figure.
-            return {"avg": told["curr"]} | told, int(statistics[-1]["count"])
+            return _milliseconds(statistics[-1]["figures"]), int(statistics[-1]["count"])
         mean_us = self.number(r"nference timings in us: .*(?:Inference \(avg\)|no stats): (N)")
         if mean_us is not None:
             return {"avg": mean_us / 1e3}, 1
@@ -264,6 +264,12 @@ class _Log:
         reported = [re.search(rf"^Inference \((\w+)\):\s+({_NUMBER})", line) for line in self._lines]
         told = {match[1]: float(match[2]) for match in reported if match}
         return (told, int(self.number(r"^Inference \(avg\): .*\((N) runs\)") or 1)) if "avg" in told else None
+
+
+def _milliseconds(figures: str) -> dict[str, float]:
+    told = {name: float(us) / 1e3 for name, us in re.findall(rf"(\w+)=({_NUMBER})", figures)}
+    # One run, or runs that all took as long, have one figure.
+    return {"avg": told["curr"], "min": told["curr"], "max": told["curr"]} | told if "curr" in told else told
 
 
 def _described(section: re.Match[str]) -> str:

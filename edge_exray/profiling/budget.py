@@ -47,7 +47,7 @@ def _latency(edge: ModelProfile, spec: ProfileSpec) -> Iterator[CheckResult]:
         (99, latency.p99, spec.max_p99_latency_ms, "max_p99_latency_ms"),
     )
     for percentile, measured, budget, key in budgets:
-        if budget is None:
+        if budget is None or measured is None:
             continue
         name = f"latency_p{percentile}"
         evidence = {"measured_ms": measured, "budget_ms": budget, "runs": latency.runs}
@@ -95,8 +95,8 @@ def _ratio(edge: ModelProfile, float_edge: ModelProfile | None, spec: ProfileSpe
         yield CheckResult(name, Verdict.FAILED, message, evidence | _slowest_evidence(edge))
 
 
-def _bytes(name: str, subject: str, measured: int, budget: int | None, remedy: str) -> Iterator[CheckResult]:
-    if budget is None:
+def _bytes(name: str, subject: str, measured: int | None, budget: int | None, remedy: str) -> Iterator[CheckResult]:
+    if budget is None or measured is None:
         return
     evidence = {"measured_bytes": measured, "budget_bytes": budget}
     said = f"{subject} {measured:,} bytes"

@@ -125,8 +125,8 @@ def _runtime_op(row: Row, graph: Graph, by_output: Mapping[str, Op], source: str
             return op
     there = f"op {numbered.index} is {numbered.name}" if numbered else "it has no such op"
     raise errors.ArtifactError(
-        f"{source}, line {row.line}: {row.type} {', '.join(row.outputs)}:{row.node} is not in the model, where {there}: "
-        "the profile is of another model"
+        f"{source}, line {row.line}: {row.type} {', '.join(row.outputs)}:{row.node} is not in the model, where "
+        f"{there}: the profile is of another model"
     )
 
 

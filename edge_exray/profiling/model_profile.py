@@ -9,7 +9,7 @@ class Latency:
     """Wall time of whole inferences in milliseconds, inputs already in place.
 
     Attributes:
-        p50, p90, p99: Percentiles.
+        p50, p90, p99: Percentiles; p90 and p99 are None where another machine's profile does not tell them.
         mean: Mean of all runs, outliers among them.
         runs: How many inferences were timed.
         intervals: `"p50"`, `"p90"` and `"p99"` to their confidence interval [lower, upper] in milliseconds, None where
@@ -20,8 +20,8 @@ class Latency:
     """
 
     p50: float
-    p90: float
-    p99: float
+    p90: float | None
+    p99: float | None
     mean: float
     runs: int
     intervals: dict[str, list[float] | None] = dataclasses.field(default_factory=dict)
@@ -43,6 +43,7 @@ class OpTime:
         raw_ms: Median time as the profiler measured it, less the cost of the profiler's own call.
         share: `ms` as share of the inference, in [0, 1].
         interval_ms: Confidence interval [lower, upper] of `ms`; None where it is not known.
+        covers: Indices of the ops that a delegate runs as this one; None for an op of the graph.
     """
 
     index: int
@@ -53,6 +54,7 @@ class OpTime:
     raw_ms: float
     share: float
     interval_ms: list[float] | None = None
+    covers: list[int] | None = None
 
     @property
     def short_name(self) -> str:
@@ -69,7 +71,8 @@ class ModelProfile:
         path: Where the model is.
         bytes: Size of the file.
         kernels, num_threads: What it ran on.
-        profiler: How the ops were timed: `"hook"`, `"litert_profiler"` or `"isolated"`.
+        profiler: How the ops were timed: `"hook"`, `"litert_profiler"` or `"isolated"`; elsewhere also
+            `"benchmark_model"`.
         latency_ms: Undisturbed inferences.
         init_ms, memory_bytes: See `Footprint`.
         ops: In the order of the graph.
@@ -83,17 +86,19 @@ class ModelProfile:
         fingerprint: SHA-256 of the file, in hexadecimal.
         edge_ratio: How many times as long as this model the edge model takes: `"p50"`, its confidence `"interval"`
             [lower, upper] or None, and the number of pairs of `"blocks"` that tell; None for the edge model itself.
+        device: The machine that a profile from elsewhere was measured on, see `edge_exray.profiling.device_profile`;
+            what it does not tell (`bytes`, `num_threads`, `init_ms`, `memory_bytes`) is None. None for this machine.
     """
 
     role: str
     path: str
-    bytes: int
+    bytes: int | None
     kernels: str
-    num_threads: int
+    num_threads: int | None
     profiler: str
     latency_ms: Latency
-    init_ms: float
-    memory_bytes: int
+    init_ms: float | None
+    memory_bytes: int | None
     ops: list[OpTime]
     profiler_note: str | None = None
     profiled_ms: dict[str, float] | None = None
@@ -104,12 +109,16 @@ class ModelProfile:
     signature: str | None = None
     fingerprint: str | None = None
     edge_ratio: dict[str, Any] | None = None
+    device: dict[str, Any] | None = None
 
     @property
     def conditions(self) -> str:
         """What the figures hold for, in words."""
-        threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
-        return f"{self.kernels} kernels, {threads}, {self.latency_ms.runs} runs"
+        told = [f"{self.kernels} kernels"]
+        if self.num_threads is not None:
+            told.append(f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}")
+        told.append(f"{self.latency_ms.runs} runs")
+        return ", ".join(told if self.device is None else [self.device["name"], *told])
 
     def slowest(self, count: int) -> list[OpTime]:
         """Returns the ops that take the longest, slowest first."""

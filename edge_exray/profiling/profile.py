@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_exray import environment, errors, files, schemas
 from edge_exray.diagnosis.report import CheckResult, Verdict
-from edge_exray.profiling import budget, profiler
+from edge_exray.profiling import budget, comparison, device_budgets, device_profile, profiler
 from edge_exray.profiling.feeds import Feed
 from edge_exray.profiling.model_profile import ModelProfile
 from edge_exray.profiling.spec import ProfileSpec
@@ -30,6 +30,7 @@ class KernelProfile:
         models: One for each model, the edge model first.
         environment: Versions and machine facts.
         machine: See `edge_exray.profiling.machine.describe`; None when it is not known.
+        comparison: See `edge_exray.profiling.comparison.compare`; None with one model.
     """
 
     verdict: Verdict
@@ -38,6 +39,7 @@ class KernelProfile:
     models: list[ModelProfile]
     environment: dict[str, Any]
     machine: dict[str, Any] | None = None
+    comparison: dict[str, Any] | None = None
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED
@@ -77,6 +79,7 @@ class KernelProfile:
             models=[ModelProfile.from_dict(m) for m in document["models"]],
             environment=document["environment"],
             machine=document.get("machine"),
+            comparison=document.get("comparison"),
         )
 
     @classmethod
@@ -101,16 +104,20 @@ def profile(
     models: Mapping[str, str | os.PathLike[str]],
     spec: ProfileSpec | None = None,
     feeds: Sequence[Feed] | None = None,
+    device_profiles: Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> KernelProfile:
-    """Profiles models on this machine and checks the edge model's budgets.
+    """Profiles models on this machine and checks the edge model's budgets, here and on other machines.
 
     Args:
         models: Role to path of a .tflite. The role `edge` is the model that the budgets are for, `float_edge` the
             one that `max_latency_ratio_to_float` compares it with; others are only profiled.
         spec: Budgets and conditions; None sets no budget.
         feeds: Inputs with batch axis, real values for quantised inputs; None makes random ones.
+        device_profiles: Name of another machine to its profile of the edge model, which the budgets of latency and
+            memory hold for too; see `edge_exray.profiling.device_profile.read_profiles`.
 
     Raises:
+        ArtifactError: A machine's profile is damaged or of another model.
         ProfilingError: There is no model with the role `edge`, or a model cannot be timed.
         ModelError: A model does not load or run.
         DataError: The feeds do not fit a model.
@@ -120,6 +127,7 @@ def profile(
             f"no model has the role {budget.EDGE!r}, only {sorted(models)}: name the edge model so"
         )
     spec = spec or ProfileSpec()
+    devices = device_profile.read_profiles(device_profiles or {}, models)
     profiles = [
         profiler.profile_model(
             models[role],
@@ -132,9 +140,16 @@ def profile(
         )
         for role in sorted(models, key=lambda role: role != budget.EDGE)
     ]
-    checks = budget.check_budgets(profiles, spec)
+    checks = budget.check_budgets(profiles, spec) + device_budgets.check_devices(devices, spec)
     verdict = _verdict(checks)
-    return KernelProfile(verdict, _summary(profiles[0], checks, verdict), checks, profiles, environment.describe())
+    return KernelProfile(
+        verdict,
+        _summary(profiles[0], checks, verdict),
+        checks,
+        [*profiles, *devices],
+        environment.describe(),
+        comparison=comparison.compare([*profiles, *devices]),
+    )
 
 
 def _verdict(checks: Sequence[CheckResult]) -> Verdict:

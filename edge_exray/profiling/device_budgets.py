@@ -1,7 +1,7 @@
 """Budgets on other machines: the same keys, on figures that may be known only between bounds."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from edge_exray.diagnosis.report import CheckResult, Verdict
 from edge_exray.profiling.budget import EDGE, FLOAT_EDGE
@@ -19,8 +19,14 @@ class _Figure:
     high: float
 
     def __str__(self) -> str:
-        known = f"is {self.low:,.4g}" if self.low == self.high else f"lies between {self.low:,.4g} and {self.high:,.4g}"
+        known = f"is {self.say(self.low)}"
+        if self.low != self.high:
+            known = f"lies between {self.say(self.low)} and {self.say(self.high)}"
         return f"{self.name} {known} {self.unit}"
+
+    def say(self, value: float) -> str:
+        """Returns a figure in the unit of this one as text."""
+        return f"{value:,.0f}" if self.unit == "bytes" else f"{value:.4g}"
 
 
 def check_devices(profiles: Sequence[ModelProfile], spec: ProfileSpec) -> list[CheckResult]:
@@ -51,7 +57,7 @@ def _checks(
     latencies = {"p50": spec.max_latency_ms, "p90": spec.max_p90_latency_ms, "p99": spec.max_p99_latency_ms}
     for percentile, budget in latencies.items():
         figure = _latency(edge, percentile)
-        missing = f"{edge.device['source'] if edge.device else device} does not tell the {percentile} latency"
+        missing = f"the profile does not tell the {percentile} latency"
         yield from _check(f"latency_{percentile}", device, edge, figure, budget, missing)
     figure, missing = (
         None,
@@ -82,18 +88,18 @@ def _check(
 ) -> Iterator[CheckResult]:
     if budget is None:
         return
-    evidence: Mapping[str, object] = {"budget": budget, "device": edge.device, "conditions": edge.conditions}
+    evidence: dict[str, object] = {"budget": budget, "source": edge.device and edge.device["source"]}
     if figure is None:
-        yield CheckResult(f"{name}@{device}", Verdict.INCONCLUSIVE, f"{device}: {missing}", dict(evidence))
+        yield CheckResult(f"{name}@{device}", Verdict.INCONCLUSIVE, f"on {device}: {missing}", evidence)
         return
     if figure.high <= budget:
-        verdict, said = Verdict.PASSED, f"within the budget of {budget:,.4g}"
+        verdict, said = Verdict.PASSED, f"within the budget of {figure.say(budget)} {figure.unit}"
     elif figure.low > budget:
         slow = ", ".join(f"{op.op} {op.ms:.4g} ms ({op.short_name})" for op in edge.slowest(3))
         slowest = f"; the slowest ops there are {slow}" if slow and name != "memory" else ""
-        verdict, said = Verdict.FAILED, f"over the budget of {budget:,.4g}{slowest}"
+        verdict, said = Verdict.FAILED, f"over the budget of {figure.say(budget)} {figure.unit}{slowest}"
     else:
         verdict = Verdict.INCONCLUSIVE
-        said = f"which does not decide about the budget of {budget:,.4g}: measure more runs or allow for it"
-    message = f"{device}: {figure} ({edge.conditions}), {said}"
-    yield CheckResult(f"{name}@{device}", verdict, message, {"low": figure.low, "high": figure.high, **evidence})
+        said = f"which does not decide about the budget of {figure.say(budget)} {figure.unit}: measure more runs or allow for it"
+    message = f"{figure} ({edge.conditions}), {said}"
+    yield CheckResult(f"{name}@{device}", verdict, message, {"lower": figure.low, "upper": figure.high, **evidence})

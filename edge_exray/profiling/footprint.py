@@ -1,7 +1,8 @@
 """What loading a model costs, measured in a process of its own.
 
 A process that has run other models has heap to reuse, and would report too little. A child also survives kernels
-that abort: its death becomes an error here. Run as `python -m edge_exray.profiling.footprint MODEL KERNELS THREADS [SIGNATURE]`.
+that abort: its death becomes an error here. Run as
+`python -m edge_exray.profiling.footprint MODEL KERNELS THREADS [SIGNATURE]`.
 """
 
 import contextlib

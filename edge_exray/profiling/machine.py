@@ -109,9 +109,10 @@ def differences(one: dict[str, Any] | None, other: dict[str, Any] | None) -> lis
 
 def _cpu_name() -> str | None:
     if _CPUINFO.exists():
-        entries = dict(
-            (part.strip() for part in line.split(":", 1)) for line in _CPUINFO.read_text().splitlines() if ":" in line
-        )
+        entries: dict[str, str] = {}
+        for line in _CPUINFO.read_text().splitlines():
+            key, _, value = line.partition(":")
+            entries[key.strip()] = value.strip()
         for key in _MODEL_KEYS:
             if entries.get(key):
                 return entries[key]

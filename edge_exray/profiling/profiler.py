@@ -173,7 +173,7 @@ def _open_profiler(subject: Subject, name: str) -> tuple[OpProfiler, str | None]
     """Returns the first profiler that shows every op of the model in a trial, and why not an earlier one."""
     if name != "auto":
         return _tried(subject, name), None if name == HookProfiler.name else f"{name} was asked for"
-    refusals = []
+    refusals: list[str] = []
     for candidate in _PROFILERS:
         try:
             return _tried(subject, candidate), "; ".join(refusals) or None
@@ -184,6 +184,9 @@ def _open_profiler(subject: Subject, name: str) -> tuple[OpProfiler, str | None]
 
 def _tried(subject: Subject, name: str) -> OpProfiler:
     profiler = _PROFILERS[name](subject)
+    if isinstance(profiler, IsolatedProfiler):
+        # It makes a model of every op: there is nothing to be missed, and a trial would take as long as the runs.
+        return profiler
     try:
         profiler.time(1)
         samples = profiler.op_samples()
@@ -223,9 +226,9 @@ def _noise(case: _Case, blocks: Blocks, settled: bool, others_share: float | Non
     )
     if noise.noisy and spec.on_noise == "refuse":
         raise errors.ProfilingError(
-            f"the machine is too noisy to time {case.subject.model.path} to {spec.precision or 0:.0%}: the runs spread by "
-            f"{noise.spread:.0%}, other processes take {others_share or 0:.0%} of it and {stolen or 0:.0%} of the "
-            "processor of the runs; end them, or raise precision, max_runs or max_seconds"
+            f"the machine is too noisy to time {case.subject.model.path} to {spec.precision or 0:.0%}: the runs spread "
+            f"by {noise.spread:.0%}, other processes take {others_share or 0:.0%} of the machine and {stolen or 0:.0%} "
+            "of the processor that runs it; end them, or raise precision, max_runs or max_seconds"
         )
     return noise
 
@@ -266,8 +269,11 @@ def _profile(
 def _latency(blocks: Blocks, confidence: float) -> Latency:
     wall = _flat(blocks)
     bounds = {q: intervals.percentile_interval(blocks, q, confidence) for q in PERCENTILES}
+    p50, p90, p99 = (float(p) for p in np.percentile(wall, PERCENTILES))
     return Latency(
-        *(float(p) for p in np.percentile(wall, PERCENTILES)),
+        p50,
+        p90,
+        p99,
         mean=statistics.fmean(wall),
         runs=len(wall),
         intervals={f"p{q}": list(interval) if interval else None for q, interval in bounds.items()},

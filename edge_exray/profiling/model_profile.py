@@ -43,6 +43,12 @@ class OpTime:
         raw_ms: Median time as the profiler measured it, less the cost of the profiler's own call.
         share: `ms` as share of the inference, in [0, 1].
         interval_ms: Confidence interval [lower, upper] of `ms`; None where it is not known.
+        flops, bytes: Operations and bytes of memory traffic, see `edge_exray.profiling.arithmetic`; None where they
+            are not known.
+        gflops_per_s, gb_per_s: What it attains of these in 1e9 a second.
+        roofline_share: The least time that the machine could take for it as share of `ms`; above 1 where tensors lie in
+            a faster cache than those that the ceilings were measured with.
+        layer: Name of the cloud model's layer; None where the name of the tensor tells none.
     """
 
     index: int
@@ -53,6 +59,12 @@ class OpTime:
     raw_ms: float
     share: float
     interval_ms: list[float] | None = None
+    flops: int | None = None
+    bytes: int | None = None
+    gflops_per_s: float | None = None
+    gb_per_s: float | None = None
+    roofline_share: float | None = None
+    layer: str | None = None
 
     @property
     def short_name(self) -> str:

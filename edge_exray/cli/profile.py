@@ -12,8 +12,8 @@ from edge_exray.cli import console
 if TYPE_CHECKING:
     import rich.table
 
-    from edge_exray.profiling.profile import KernelProfile
     from edge_exray.profiling.model_profile import ModelProfile
+    from edge_exray.profiling.profile import KernelProfile
 
 
 def profile(

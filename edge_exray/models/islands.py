@@ -29,7 +29,7 @@ def shores(graph: Graph, island: list[Op]) -> list[Op]:
         op
         for op in graph.ops
         if op.name in REPRESENTATION_OPS
-        and (op.name == "QUANTIZE" and op.inputs[0] in inside or op.name == "DEQUANTIZE" and op.outputs[0] in read)
+        and ((op.name == "QUANTIZE" and op.inputs[0] in inside) or (op.name == "DEQUANTIZE" and op.outputs[0] in read))
     ]
 
 

@@ -24,7 +24,7 @@ class Analysis:
     """What `analyse` found.
 
     Attributes:
-        models: The profiles, with `flops`, `bytes`, `gflops_per_s`, `gb_per_s`, `roofline_share` and `layer` of every op.
+        models: The profiles, with what `OpTime` calls `flops`, `bytes`, rates, `roofline_share` and `layer`.
         roofline: The ceilings of the machine.
         stragglers: Those of all models, what saves most first.
         groups: Those of all models.

@@ -139,7 +139,7 @@ _PER_OUTPUT = {
     "RESIZE_BILINEAR": 8,
 }
 _PER_INPUT = {
-    **dict.fromkeys("ARG_MAX ARG_MIN CUMSUM MEAN REDUCE_MAX REDUCE_MIN REDUCE_PROD SUM".split(), 1),
+    **dict.fromkeys(["ARG_MAX", "ARG_MIN", "CUMSUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "SUM"], 1),
     "L2_NORMALIZATION": 3,
 }
 

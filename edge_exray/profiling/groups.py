@@ -1,7 +1,7 @@
 """Latency by type of op, by layer and by kernels.
 
-ML-EXray (Qiu et al., MLSys 2022) tells by layer type which device is slow at what; by layer, people find their own code;
-and by kernels one sees what share of the time the delegate covers.
+ML-EXray (Qiu et al., MLSys 2022) tells by layer type which device is slow at what; by layer, people find their own
+code; and by kernels one sees what share of the time the delegate covers.
 """
 
 import collections

@@ -10,9 +10,13 @@ from typing import Any
 from edge_exray import environment, errors, files, schemas
 from edge_exray.diagnosis.report import CheckResult, Verdict
 from edge_exray.profiling import budget, profiler
+from edge_exray.profiling.analysis import analyse
 from edge_exray.profiling.feeds import Feed
+from edge_exray.profiling.groups import Group
 from edge_exray.profiling.model_profile import ModelProfile
+from edge_exray.profiling.roofline import Roofline
 from edge_exray.profiling.spec import ProfileSpec
+from edge_exray.profiling.stragglers import Straggler
 
 FORMAT_VERSION = 1
 
@@ -30,6 +34,9 @@ class KernelProfile:
         models: One for each model, the edge model first.
         environment: Versions and machine facts.
         machine: See `edge_exray.profiling.machine.describe`; None when it is not known.
+        roofline: What the machine can do at best; None when it was not measured.
+        stragglers: Ops that take longer than they need to, what saves most first.
+        groups: Times by type of op, by layer and by kernels.
     """
 
     verdict: Verdict
@@ -38,6 +45,9 @@ class KernelProfile:
     models: list[ModelProfile]
     environment: dict[str, Any]
     machine: dict[str, Any] | None = None
+    roofline: Roofline | None = None
+    stragglers: list[Straggler] = dataclasses.field(default_factory=list)
+    groups: list[Group] = dataclasses.field(default_factory=list)
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED
@@ -77,6 +87,9 @@ class KernelProfile:
             models=[ModelProfile.from_dict(m) for m in document["models"]],
             environment=document["environment"],
             machine=document.get("machine"),
+            roofline=Roofline.from_dict(document["roofline"]) if document.get("roofline") else None,
+            stragglers=[Straggler(**s) for s in document.get("stragglers", ())],
+            groups=[Group(**g) for g in document.get("groups", ())],
         )
 
     @classmethod
@@ -134,7 +147,17 @@ def profile(
     ]
     checks = budget.check_budgets(profiles, spec)
     verdict = _verdict(checks)
-    return KernelProfile(verdict, _summary(profiles[0], checks, verdict), checks, profiles, environment.describe())
+    found = analyse(profiles, feeds)
+    return KernelProfile(
+        verdict,
+        _summary(profiles[0], checks, verdict),
+        checks,
+        found.models,
+        environment.describe(),
+        roofline=found.roofline,
+        stragglers=found.stragglers,
+        groups=found.groups,
+    )
 
 
 def _verdict(checks: Sequence[CheckResult]) -> Verdict:

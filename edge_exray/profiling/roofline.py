@@ -63,6 +63,11 @@ class Roofline:
     gb_per_s: float
     bandwidths: tuple[Bandwidth, ...]
 
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> "Roofline":
+        """Reads `roofline` of a document of `schemas/kernel_profile.schema.json`."""
+        return cls(**{**document, "bandwidths": tuple(Bandwidth(**each) for each in document["bandwidths"])})
+
     def bandwidth(self, touched: int) -> float:
         """Returns the gigabytes a second for an op that touches so many bytes, between the sizes that were measured."""
         sizes, speeds = zip(*((b.bytes, b.gb_per_s) for b in self.bandwidths), strict=True)
@@ -89,12 +94,21 @@ def measure_roofline(num_threads: int = 1) -> Roofline:
     Args:
         num_threads: Threads of the interpreter.
     """
-    operations = 2 * _PIXELS**2 * _CHANNELS**2
-    peaks = [operations / _best_seconds(_convolution(dtype), num_threads) / _PER_GIGA for dtype in ("float32", "int8")]
     bandwidths = tuple(
         Bandwidth(size, size / _best_seconds(_addition(size // 12), num_threads) / _PER_GIGA) for size in _TOUCHED_BYTES
     )
-    return Roofline(num_threads, *peaks, bandwidths[-1].gb_per_s, bandwidths)
+    return Roofline(
+        num_threads=num_threads,
+        gflops_float32=_peak("float32", num_threads),
+        gflops_int8=_peak("int8", num_threads),
+        gb_per_s=bandwidths[-1].gb_per_s,
+        bandwidths=bandwidths,
+    )
+
+
+def _peak(dtype: str, num_threads: int) -> float:
+    operations = 2 * _PIXELS**2 * _CHANNELS**2
+    return operations / _best_seconds(_convolution(dtype), num_threads) / _PER_GIGA
 
 
 def _best_seconds(content: bytes, num_threads: int) -> float:

@@ -4,6 +4,7 @@ The converter joins the names of the nodes that an op fuses with `;`, the last c
 `net/relu/Relu6;net/bn/batchnorm/add_1;net/conv/Conv2D`.
 """
 
+import collections
 import re
 
 from edge_exray.models.graph import Graph
@@ -33,8 +34,8 @@ def without_call(name: str) -> str:
 def layers(graph: Graph) -> dict[int, str | None]:
     """Returns the name of the layer that each op computes, as the cloud graph has it.
 
-    A name is that of the node without its last part, which is the operation, and without the scope that all nodes
-    have, which is the model. Of the layers that one op fuses, it is the one with the weights, which costs most.
+    A name is that of the node without its last part, which is the operation, and without the scope that most nodes are
+    in, which is the model. Of the layers that one op fuses, it is the one with the weights, which costs most.
 
     Args:
         graph: The graph.
@@ -44,9 +45,12 @@ def layers(graph: Graph) -> dict[int, str | None]:
         of an output that is named after the function.
     """
     paths = {op.index: _path(op.name, graph.tensors[op.outputs[0]].spec.name if op.outputs else "") for op in graph.ops}
-    known = [path for path in paths.values() if path]
-    has_root = len({path[0] for path in known}) == 1 and all(len(path) > 1 for path in known)
-    return {index: "/".join(path[has_root:]) if path else None for index, path in paths.items()}
+    starts = collections.Counter(path[0] for path in paths.values() if path)
+    # Few ops lie beside it: those of the exported function itself.
+    root = next((start for start, ops in starts.most_common(1) if ops > len(graph.ops) / 2), None)
+    return {
+        index: "/".join(path[path[0] == root and len(path) > 1 :]) if path else None for index, path in paths.items()
+    }
 
 
 def _path(op: str, name: str) -> list[str]:

@@ -86,7 +86,10 @@ def _works(profile: ModelProfile, model: EdgeModel) -> dict[int, Work]:
 
 
 def _bounds(graph: Graph, works: Mapping[int, Work], ceilings: Roofline) -> dict[int, float]:
-    bounds = {op.index: ceilings.bound_ms(works[op.index], _multiplies_integers(graph, op)) for op in graph.ops}
+    touched = sum(done.bytes or 0 for done in works.values())
+    bounds = {
+        op.index: ceilings.bound_ms(works[op.index], _multiplies_integers(graph, op), touched) for op in graph.ops
+    }
     return {index: bound for index, bound in bounds.items() if bound is not None}
 
 

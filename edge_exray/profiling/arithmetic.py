@@ -43,10 +43,12 @@ class Work:
     Attributes:
         flops: Operations; integer ones count as well. None where it is not known, as of custom ops and loops.
         bytes: Bytes to read and to write; None where it is not known.
+        constant_bytes: How many of these are weights and other constants.
     """
 
     flops: int | None
     bytes: int | None
+    constant_bytes: int = 0
 
 
 def work(graph: Graph, op: Op, shapes: Shapes) -> Work:
@@ -60,7 +62,11 @@ def work(graph: Graph, op: Op, shapes: Shapes) -> Work:
     if op.is_custom or not op.outputs:
         return Work(None, None)
     flops = _flops(op, shapes)
-    return Work(flops, None if flops is None else _bytes(graph, op, shapes))
+    sizes = None if flops is None else _sizes(graph, op, shapes)
+    if sizes is None:
+        return Work(flops, None)
+    constants = sum(size for t, size in sizes.items() if graph.stored_constant(t) is not None)
+    return Work(flops, sum(sizes.values()), constants)
 
 
 def _elements(shape: tuple[int, ...]) -> int:
@@ -148,19 +154,19 @@ _PICKS = {"GATHER", "GATHER_ND", "SLICE", "STRIDED_SLICE"}
 _SHAPE_ONLY = {"SHAPE", "RANK", "ZEROS_LIKE"}
 
 
-def _bytes(graph: Graph, op: Op, shapes: Shapes) -> int | None:
-    read = dict.fromkeys(t for t in op.inputs if t >= 0)
-    if op.name in _SHAPE_ONLY:
-        read = {}
+def _sizes(graph: Graph, op: Op, shapes: Shapes) -> dict[int, int] | None:
+    """Returns the bytes that an op reads or writes of each tensor; None when one is not known."""
     picked = {"EMBEDDING_LOOKUP": 1}.get(op.name, 0 if op.name in _PICKS else None)
-    total = 0
-    for t in (*read, *(t for t in op.outputs if t >= 0)):
+    sizes = {}
+    for t in (*(() if op.name in _SHAPE_ONLY else op.inputs), *op.outputs):
+        if t < 0:
+            continue
         is_picked = picked is not None and t == op.inputs[picked]
         size = _tensor_bytes(graph, t, shapes[op.outputs[0] if is_picked else t])
         if size is None:
             return None
-        total += size
-    return total
+        sizes[t] = size
+    return sizes
 
 
 def _tensor_bytes(graph: Graph, tensor: int, shape: tuple[int, ...]) -> int | None:

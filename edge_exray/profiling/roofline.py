@@ -73,18 +73,23 @@ class Roofline:
         sizes, speeds = zip(*((b.bytes, b.gb_per_s) for b in self.bandwidths), strict=True)
         return float(np.interp(np.log(max(touched, 1)), np.log(sizes), speeds))
 
-    def bound_ms(self, work: Work, in_integers: bool) -> float | None:
+    def bound_ms(self, work: Work, in_integers: bool, inference_bytes: int) -> float | None:
         """Returns the least time in milliseconds that an op can take; None when its work is not known or none.
+
+        What an op reads has just been written, and may lie in a cache that holds it. Its weights were read an inference
+        ago: they come from where all that an inference touches has room.
 
         Args:
             work: What the op has to do.
             in_integers: Whether it multiplies integers. Those of 16 bits have no peak of their own; they are slower.
+            inference_bytes: What all ops of the model read and write together.
         """
         if work.flops is None or work.bytes is None or not (work.flops or work.bytes):
             return None
         peak = self.gflops_int8 if in_integers else self.gflops_float32
-        seconds = max(work.flops / peak, work.bytes / self.bandwidth(work.bytes)) / _PER_GIGA
-        return _MS * seconds
+        moving = (work.bytes - work.constant_bytes) / self.bandwidth(work.bytes)
+        moving += work.constant_bytes / self.bandwidth(inference_bytes)
+        return _MS * max(work.flops / peak, moving) / _PER_GIGA
 
 
 @functools.cache

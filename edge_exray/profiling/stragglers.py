@@ -1,17 +1,21 @@
 """Ops that take longer than they need to, why, and what it would save to mend them.
 
 How long an op needs is told by its peers: the share of the roofline that ops of its type attain in the same model, or,
-where these are too few, that all its ops attain. Their median is not moved by the straggler itself, and how far the
-peers scatter around it (median absolute deviation of the logarithms) tells how much is usual. An op is a straggler
-when it lies 3.5 robust standard deviations below the median (the limit of Iglewicz and Hoaglin, "How to Detect and
-Handle Outliers", ASQC 1993), and takes at least three times as long as at the median: convolutions of few channels,
-for which no kernel is made, are often half as fast as others. Ten times as long is too long however the peers scatter.
+where these are too few, that all its ops attain. Their median is not moved by other stragglers, and how far the peers
+scatter around it (median absolute deviation of the logarithms) tells how much is usual. Both are weighted by the least
+time that the peers could take: many small ops, which are mostly overhead, say little about a large one.
+
+An op is a straggler when it lies 3.5 robust standard deviations below the median (the limit of Iglewicz and Hoaglin,
+"How to Detect and Handle Outliers", ASQC 1993), and takes at least three times as long as at the median: convolutions
+of few channels, for which no kernel is made, are often half as fast as others. Ten times as long is too long however
+the peers scatter.
 """
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Iterator, Mapping
+
+import numpy as np
 
 from edge_exray.models import delegation, islands
 from edge_exray.models.graph import Graph, Op
@@ -95,35 +99,46 @@ class _Peers:
 
     def __init__(self, profile: ModelProfile, bounds: Mapping[int, float]) -> None:
         self.bounds = bounds
-        best = profile.kernels
-        judged = [time for time in profile.ops if time.index in bounds and time.ms > 0 and time.kernel == best]
-        # Logarithms: shares scatter by factors.
-        self._shares = {time.index: math.log(bounds[time.index] / time.ms) for time in judged}
-        self._types = {time.index: time.op for time in judged}
-
-    def of(self, time: OpTime) -> list[float]:
-        """Returns the logarithms of the shares of the other ops to compare with; empty when there are too few."""
-        others = [index for index in self._shares if index != time.index]
-        alike = [index for index in others if self._types[index] == time.op]
-        chosen = alike if len(alike) >= _FEWEST_PEERS else others
-        return [self._shares[index] for index in chosen] if len(chosen) >= _FEWEST_PEERS else []
+        self._judged = [
+            time for time in profile.ops if time.index in bounds and time.ms > 0 and time.kernel == profile.kernels
+        ]
 
     def expected_ms(self, time: OpTime, usual: float | None = None) -> float | None:
         """Returns how long an op takes at the median share, or a usual one without peers; None if it is not known."""
-        shares = self.of(time)
-        share = math.exp(statistics.median(shares)) if shares else usual
+        shares = self._shares(time)
+        share = math.exp(shares[0]) if shares else usual
         bound = self.bounds.get(time.index)
         return None if share is None or bound is None else bound / share
 
     def are_far_above(self, time: OpTime) -> bool:
         """Returns whether the peers attain so much more that it is no accident."""
-        shares = self.of(time)
-        if not shares or time.index not in self._shares:
+        shares, bound = self._shares(time), self.bounds.get(time.index)
+        if shares is None or bound is None:
             return False
-        median = statistics.median(shares)
-        spread = _SIGMAS_PER_MAD * statistics.median(abs(share - median) for share in shares)
+        median, deviation = shares
         usual, never_usual = map(math.log, _SLOWDOWNS)
-        return median - self._shares[time.index] > min(max(_ROBUST_LIMIT * spread, usual), never_usual)
+        limit = max(_ROBUST_LIMIT * _SIGMAS_PER_MAD * deviation, usual)
+        return median - math.log(bound / time.ms) > min(limit, never_usual)
+
+    def _shares(self, time: OpTime) -> tuple[float, float] | None:
+        """Returns median and median absolute deviation of the logarithms of the peers' shares; None for too few."""
+        others = [other for other in self._judged if other.index != time.index]
+        alike = [other for other in others if other.op == time.op]
+        chosen = alike if len(alike) >= _FEWEST_PEERS else others
+        if len(chosen) < _FEWEST_PEERS:
+            return None
+        weights = np.array([self.bounds[other.index] for other in chosen])
+        # Logarithms: shares scatter by factors.
+        shares = np.log(weights / [other.ms for other in chosen])
+        median = _median(shares, weights)
+        return median, _median(np.abs(shares - median), weights)
+
+
+def _median(values: np.ndarray, weights: np.ndarray) -> float:
+    """Returns the value up to which half of the weight lies."""
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(below, below[-1] / 2)])
 
 
 def _judge(

@@ -100,6 +100,6 @@ def _check(
         verdict, said = Verdict.FAILED, f"over the budget of {figure.say(budget)} {figure.unit}{slowest}"
     else:
         verdict = Verdict.INCONCLUSIVE
-        said = f"which does not decide about the budget of {figure.say(budget)} {figure.unit}: measure more runs or allow for it"
+        said = f"which does not decide about the budget of {figure.say(budget)} {figure.unit}: measure more runs there"
     message = f"{figure} ({edge.conditions}), {said}"
     yield CheckResult(f"{name}@{device}", verdict, message, {"lower": figure.low, "upper": figure.high, **evidence})

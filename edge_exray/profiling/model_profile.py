@@ -44,6 +44,12 @@ class OpTime:
         share: `ms` as share of the inference, in [0, 1].
         interval_ms: Confidence interval [lower, upper] of `ms`; None where it is not known.
         covers: Indices of the ops that a delegate runs as this one; None for an op of the graph.
+        flops, bytes: Operations and bytes of memory traffic, see `edge_exray.profiling.arithmetic`; None where they
+            are not known.
+        gflops_per_s, gb_per_s: What it attains of these in 1e9 a second.
+        roofline_share: The least time that the machine could take for it as share of `ms`; above 1 where tensors lie in
+            a faster cache than those that the ceilings were measured with.
+        layer: Name of the cloud model's layer; None where the name of the tensor tells none.
     """
 
     index: int
@@ -55,6 +61,12 @@ class OpTime:
     share: float
     interval_ms: list[float] | None = None
     covers: list[int] | None = None
+    flops: int | None = None
+    bytes: int | None = None
+    gflops_per_s: float | None = None
+    gb_per_s: float | None = None
+    roofline_share: float | None = None
+    layer: str | None = None
 
     @property
     def short_name(self) -> str:

@@ -11,9 +11,13 @@ from typing import Any
 from edge_exray import environment, errors, files, schemas
 from edge_exray.diagnosis.report import CheckResult, Verdict
 from edge_exray.profiling import budget, comparison, device_budgets, device_profile, machine, profiler
+from edge_exray.profiling.analysis import analyse
 from edge_exray.profiling.feeds import Feed
+from edge_exray.profiling.groups import Group
 from edge_exray.profiling.model_profile import ModelProfile
+from edge_exray.profiling.roofline import Roofline
 from edge_exray.profiling.spec import ProfileSpec
+from edge_exray.profiling.stragglers import Straggler
 
 FORMAT_VERSION = 1
 
@@ -32,6 +36,9 @@ class KernelProfile:
         environment: Versions and machine facts.
         machine: See `edge_exray.profiling.machine.describe`; None when it is not known.
         comparison: See `edge_exray.profiling.comparison.compare`; None with one model.
+        roofline: What the machine can do at best; None when it was not measured.
+        stragglers: Ops that take longer than they need to, what saves most first.
+        groups: Times by type of op, by layer and by kernels.
     """
 
     verdict: Verdict
@@ -41,6 +48,9 @@ class KernelProfile:
     environment: dict[str, Any]
     machine: dict[str, Any] | None = None
     comparison: dict[str, Any] | None = None
+    roofline: Roofline | None = None
+    stragglers: list[Straggler] = dataclasses.field(default_factory=list)
+    groups: list[Group] = dataclasses.field(default_factory=list)
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED
@@ -81,6 +91,9 @@ class KernelProfile:
             environment=document["environment"],
             machine=document.get("machine"),
             comparison=document.get("comparison"),
+            roofline=Roofline.from_dict(document["roofline"]) if document.get("roofline") else None,
+            stragglers=[Straggler(**s) for s in document.get("stragglers", ())],
+            groups=[Group(**g) for g in document.get("groups", ())],
         )
 
     @classmethod
@@ -148,14 +161,19 @@ def profile(
     profiles = profiler.profile_models(ordered, spec, feeds=feeds, signature=signature)
     checks = budget.check_budgets(profiles, spec, stored, here) + device_budgets.check_devices(devices, spec)
     verdict = _verdict(checks)
+    found = analyse(profiles, feeds)
+    described = [*found.models, *devices]
     return KernelProfile(
         verdict,
         _summary(profiles[0], checks, verdict),
         checks,
-        [*profiles, *devices],
+        described,
         environment.describe(),
         machine=here,
-        comparison=comparison.compare([*profiles, *devices]),
+        comparison=comparison.compare(described),
+        roofline=found.roofline,
+        stragglers=found.stragglers,
+        groups=found.groups,
     )
 
 

@@ -1,5 +1,8 @@
 """KernelProfiler: blocks an edge model that is too slow or too big."""
 
+import json
+from collections.abc import Mapping
+
 from tfx import types
 from tfx.components.util import udf_utils
 from tfx.dsl.components.base import base_component, executor_spec
@@ -30,6 +33,7 @@ class KernelProfilerSpec(component_spec.ComponentSpec):
     PARAMETERS = {  # noqa: RUF012
         "profile_spec": component_spec.ExecutionParameter(type=str),
         "signature": component_spec.ExecutionParameter(type=str, optional=True),
+        "device_profiles": component_spec.ExecutionParameter(type=str, optional=True),
         "split": component_spec.ExecutionParameter(type=str),
         "num_examples": component_spec.ExecutionParameter(type=int),
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
@@ -63,7 +67,8 @@ class KernelProfiler(base_component.BaseComponent):
     - `blessing`: Channel of type `InfraBlessing`. Its custom properties say why a model is not blessed: `blessed`,
       `verdict`, `failed_checks`, `reason`, `profile`.
     - `profile`: Channel of type `edge_exray.KernelProfile` with `profile.json`, see
-      `schemas/kernel_profile.schema.json`. Its custom property `blessed` makes it a baseline for later runs.
+      `schemas/kernel_profile.schema.json`, `profile.html`, `chrome_trace.json`, which ui.perfetto.dev opens, and
+      `model_explorer/latency.json`. Its custom property `blessed` makes it a baseline for later runs.
 
     Args:
         edge_model: Channel of type `Model` with the .tflite to push, as EdgeConverter makes it.
@@ -82,6 +87,10 @@ class KernelProfiler(base_component.BaseComponent):
             which `max_latency_growth` compares with: of a Resolver with `edge_exray.components.LatestBlessedStrategy`.
             As long as the file of that model exists, it is timed again, in turn with the new one.
         signature: The signature to run; may be left out when the model has at most one.
+        device_profiles: Name of another machine to the URI of its profile of the edge model, as `exray profile` or
+            TensorFlow Lite's `benchmark_model --enable_op_profiling=true` writes it; the name with `.float_edge` behind
+            it to that of the float edge model. The budgets of latency and memory hold on all of them. TFX's cache
+            knows the URI and not the file: give a new file a new name.
 
     Raises:
         SpecError: An unknown key or a value out of range in `profile_spec`, or parameters that exclude each other.
@@ -104,6 +113,7 @@ class KernelProfiler(base_component.BaseComponent):
         transform_graph: types.BaseChannel | None = None,
         baseline_profile: types.BaseChannel | None = None,
         signature: str | None = None,
+        device_profiles: Mapping[str, str] | None = None,
     ) -> None:
         user_modules.require_one("KernelProfiler", module_file, module_path)
         if (module_file or module_path or transform_graph) and not examples:
@@ -126,6 +136,7 @@ class KernelProfiler(base_component.BaseComponent):
                 baseline_profile=baseline_profile,
                 profile_spec=budgets.to_json(),
                 signature=signature,
+                device_profiles=json.dumps(dict(device_profiles), sort_keys=True) if device_profiles else None,
                 split=split,
                 num_examples=num_examples,
                 module_file=module_file,

@@ -1,5 +1,6 @@
 """Executor of KernelProfiler."""
 
+import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from edge_exray.models.tflite import EdgeModel
 from edge_exray.profiling import feeds
 from edge_exray.profiling.profile import KernelProfile, profile
 from edge_exray.profiling.spec import ProfileSpec
+from edge_exray.reporting.profile_writer import render_files
 
 PROFILE_FILENAME = "profile.json"
 # The names that TFX's InfraValidator uses.
@@ -56,17 +58,20 @@ class Executor(base_executor.BaseExecutor):
         if input_dict.get("examples"):
             real_inputs = _read_feeds(input_dict, models["edge"], exec_properties)
         spec = ProfileSpec.from_json(exec_properties["profile_spec"])
+        devices = json.loads(exec_properties.get("device_profiles") or "{}")
         result = profile(
             models,
             spec,
             real_inputs,
             signature=exec_properties.get("signature") or None,
             baseline=_read_baseline(input_dict),
+            device_profiles={name: io_utils.ensure_local(uri) for name, uri in devices.items()},
         )
         passes = result.verdict is Verdict.INCONCLUSIVE and spec.on_inconclusive == "pass"
         blessed = bool(result) or passes
 
-        io_utils.write_string_file(os.path.join(profile_artifact.uri, PROFILE_FILENAME), result.to_json())
+        for name, content in render_files(result).items():
+            io_utils.write_bytes_file(os.path.join(profile_artifact.uri, name), content)
         profile_artifact.set_string_custom_property("verdict", str(result.verdict))
         profile_artifact.set_float_custom_property("latency_p50_ms", result.models[0].latency_ms.p50)
         profile_artifact.set_int_custom_property("size_bytes", result.models[0].bytes)

@@ -23,7 +23,7 @@ _PREFIX = re.compile(
         | \d\d-\d\d\ [\d:.]+\s+(?:\d+\s+\d+\s+[VDIWE]\s+[^\s:]+\s*:|[VDIWE]/[^(]*\(\s*\d+\):)  # threadtime, time
         | [VDIWE]/[^(\s]*\s*\(\s*\d+\):                                                         # brief
         | (?:INFO|VERBOSE|WARNING):(?:\ \[[^\]]*:\d+\])?
-    )[ ]?""",
+    )[ ]*""",
     re.VERBOSE,
 )
 _SECTION = re.compile(
@@ -204,7 +204,7 @@ class _Tables:
                 "damaged or cut off, make it anew"
             )
         # The CSV has tabs for the commas of a name.
-        name = _NAME.match(match["name"].replace("\t", ", "))
+        name = _NAME.match(match["name"].replace("\t", ","))
         if self._section != _MAIN or not name:
             what = self._section or _RUNTIME
             self.skipped[what] = self.skipped.get(what, 0) + 1
@@ -293,5 +293,6 @@ def _row_pattern(head: str) -> re.Pattern[str]:
         elif column == "name":
             fields.append(r"(?P<name>\S.*)$")
         else:
-            fields.append(f"(?P<{name}>{_NUMBER})" if name in ("avg_ms", "times_called") else f"{_NUMBER}%?")
+            number = f"{_NUMBER}%" if column.endswith("%") else _NUMBER
+            fields.append(f"(?P<{name}>{number})" if name in ("avg_ms", "times_called") else number)
     return re.compile(separator.join(fields))

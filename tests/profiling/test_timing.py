@@ -67,8 +67,8 @@ def test_runs_go_on_until_they_suffice():
         return asked[-1] >= 60
 
     [blocks] = timing.interleave([Simulated(machine, "a", 1)], plan(20), is_enough, machine.clock)
-    assert asked == [20, 30, 45, 68]
-    assert sum(map(len, blocks)) == 68
+    assert asked == [20, 30, 46, 70]
+    assert sum(map(len, blocks)) == 70
 
 
 @pytest.mark.parametrize(("max_runs", "max_seconds", "runs"), [(33, 1e9, 33), (20, 1e9, 20), (10_000, 0.0495, 50)])

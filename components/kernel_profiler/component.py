@@ -32,7 +32,7 @@ class KernelProfilerSpec(component_spec.ComponentSpec):
     }
     PARAMETERS = {  # noqa: RUF012
         "profile_spec": component_spec.ExecutionParameter(type=str),
-        "signature": component_spec.ExecutionParameter(type=str, optional=True),
+        "signature_name": component_spec.ExecutionParameter(type=str, optional=True),
         "device_profiles": component_spec.ExecutionParameter(type=str, optional=True),
         "split": component_spec.ExecutionParameter(type=str),
         "num_examples": component_spec.ExecutionParameter(type=int),
@@ -83,10 +83,10 @@ class KernelProfiler(base_component.BaseComponent):
         fail_on_not_blessed: Whether the run fails when the model is not blessed. Otherwise it goes on, and Pusher
             does not push.
         transform_graph: Channel of type `TransformGraph`, when `examples` are raw, as for EdgeReplay.
-        baseline_profile: Channel of type `edge_exray.KernelProfile` with the profile of the model that was blessed last,
+        baseline_profile: Channel of type `edge_exray.KernelProfile` with the profile of the model blessed last,
             which `max_latency_growth` compares with: of a Resolver with `edge_exray.components.LatestBlessedStrategy`.
             As long as the file of that model exists, it is timed again, in turn with the new one.
-        signature: The signature to run; may be left out when the model has at most one.
+        signature_name: The signature to run; may be left out when the model has at most one.
         device_profiles: Name of another machine to the URI of its profile of the edge model, as `exray profile` or
             TensorFlow Lite's `benchmark_model --enable_op_profiling=true` writes it; the name with `.float_edge` behind
             it to that of the float edge model. The budgets of latency and memory hold on all of them. TFX's cache
@@ -112,7 +112,7 @@ class KernelProfiler(base_component.BaseComponent):
         fail_on_not_blessed: bool = False,
         transform_graph: types.BaseChannel | None = None,
         baseline_profile: types.BaseChannel | None = None,
-        signature: str | None = None,
+        signature_name: str | None = None,
         device_profiles: Mapping[str, str] | None = None,
     ) -> None:
         user_modules.require_one("KernelProfiler", module_file, module_path)
@@ -125,7 +125,7 @@ class KernelProfiler(base_component.BaseComponent):
         budgets = ProfileSpec.from_json(profile_spec)
         if (baseline_profile is None) != (budgets.max_latency_growth is None):
             raise errors.SpecError(
-                "KernelProfiler: max_latency_growth in profile_spec compares with baseline_profile: give both or neither"
+                "KernelProfiler: max_latency_growth compares with baseline_profile: give both or neither"
             )
         super().__init__(
             spec=KernelProfilerSpec(
@@ -135,7 +135,7 @@ class KernelProfiler(base_component.BaseComponent):
                 transform_graph=transform_graph,
                 baseline_profile=baseline_profile,
                 profile_spec=budgets.to_json(),
-                signature=signature,
+                signature_name=signature_name,
                 device_profiles=json.dumps(dict(device_profiles), sort_keys=True) if device_profiles else None,
                 split=split,
                 num_examples=num_examples,

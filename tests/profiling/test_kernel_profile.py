@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import pathlib
 
 import pytest
 
@@ -7,7 +9,7 @@ from edge_exray.diagnosis.report import Verdict
 from edge_exray.profiling.profile import KernelProfile, profile
 from edge_exray.profiling.spec import ProfileSpec
 
-FEW = {"runs": 10, "warmup_runs": 1}
+FEW = {"runs": 10, "warmup_runs": 1, "precision": None}
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +72,29 @@ def test_a_damaged_document_is_refused(text, tmp_path):
 def test_a_missing_document_is_refused(tmp_path):
     with pytest.raises(errors.ArtifactError, match=r"nowhere\.json"):
         KernelProfile.load(tmp_path / "nowhere.json")
+
+
+def test_a_baseline_is_timed_again_while_its_file_is_the_same(float_net, int8_net, tmp_path):
+    last = tmp_path / "last.tflite"
+    last.write_bytes(pathlib.Path(float_net).read_bytes())
+    baseline = profile({"edge": last}, ProfileSpec(**FEW))
+    spec = ProfileSpec(max_latency_growth=1e6, **FEW)
+
+    again = profile({"edge": int8_net}, spec, baseline=baseline)
+    assert again.verdict is Verdict.PASSED
+    assert [model.role for model in again.models] == ["edge", "baseline"]
+    assert again.models[1].edge_ratio["interval"] is not None
+
+    last.write_bytes(pathlib.Path(int8_net).read_bytes())
+    stored = profile({"edge": int8_net}, spec, baseline=baseline)
+    assert stored.verdict is Verdict.PASSED
+    assert [model.role for model in stored.models] == ["edge"]
+    assert stored.checks[0].evidence["baseline_ms"] == baseline.models[0].latency_ms.p50
+
+    elsewhere = dataclasses.replace(baseline, machine={**baseline.machine, "cpu": "another"})
+    assert profile({"edge": int8_net}, spec, baseline=elsewhere).verdict is Verdict.INCONCLUSIVE
+
+    # A baseline without a budget is not timed.
+    assert [model.role for model in profile({"edge": int8_net}, ProfileSpec(**FEW), baseline=baseline).models] == [
+        "edge"
+    ]

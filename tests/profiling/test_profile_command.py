@@ -15,9 +15,9 @@ def run(tmp_path):
     def run(*arguments, spec=None):
         application = typer.Typer()
         application.command()(profile)
-        if spec is not None:
+        if "--spec" not in arguments:
             path = tmp_path / "spec.json"
-            path.write_text(json.dumps(spec))
+            path.write_text(json.dumps({"precision": None, **(spec or {})}))
             arguments = (*arguments, "--spec", str(path))
         return CliRunner().invoke(application, [*arguments, "--runs", "5"])
 
@@ -123,3 +123,11 @@ def test_a_machine_has_a_name_and_a_file(run, int8_net, option):
     result = run(int8_net, "--device-profile", "Pixel=b.txt", "--device-profile", option)
     assert isinstance(result.exception, errors.SpecError)
     assert "give NAME=FILE, and each name once" in str(result.exception)
+
+
+def test_a_baseline_of_an_earlier_run_is_compared_with(run, int8_net, tmp_path):
+    last = tmp_path / "last.json"
+    assert run(int8_net, "--out", str(last)).exit_code == 0
+    result = run(int8_net, "--baseline", str(last), spec={"max_latency_growth": 1e6})
+    assert result.exit_code == 0
+    assert "regression" in result.stdout

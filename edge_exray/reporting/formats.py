@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _MISSING = "\N{EN DASH}"
@@ -35,7 +36,7 @@ def model_name(path: str) -> str:
     return " / ".join(parts[-6:-2]) if parts[-2:] == ["Format-Serving", "tflite"] else parts[-1]
 
 
-def measured_on(model: dict[str, Any]) -> str:
+def measured_on(model: Mapping[str, Any]) -> str:
     """Returns what to call a model of a kernel profile: its role, and the machine when it was measured elsewhere."""
     role, device = words(model["role"]), model.get("device")
     return role if not device or "@" in model["role"] else f"{role} on {device['name']}"

@@ -35,7 +35,7 @@ def render_latency(ops: Sequence[Mapping[str, Any]]) -> str:
     Args:
         ops: The `ops` of a model in a kernel profile; what a delegate runs as one has the time of all of it.
     """
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
     for op in ops:
         results |= {str(index): {"value": op["ms"]} for index in op.get("covers") or [op["index"]]}
     return json.dumps({"results": results, "gradient": _GRADIENT}, indent=1)

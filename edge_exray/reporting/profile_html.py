@@ -1,6 +1,6 @@
 """The kernel profile for people: one HTML file that opens without a network, in the style of the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edge_exray.reporting import formats, html, plot
@@ -9,7 +9,7 @@ _SHOWN_OPS = 10
 _LABELS = 8
 _LINES = 4
 # Figures of an op that not every profile has, and how they are written.
-_OPTIONAL_COLUMNS = {
+_OPTIONAL_COLUMNS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "interval_ms": ("Between, ms", formats.span),
     "gflops_per_s": ("GFLOP/s", formats.number),
     "gb_per_s": ("GB/s", formats.number),

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from edge_exray import errors, schemas
@@ -74,7 +75,7 @@ def test_a_missing_document_is_refused(tmp_path):
         KernelProfile.load(tmp_path / "nowhere.json")
 
 
-def test_a_baseline_is_timed_again_while_its_file_is_the_same(float_net, int8_net, tmp_path):
+def test_a_baseline_is_timed_again_while_its_file_is_the_same(float_net, int8_net, loop_net, tmp_path):
     last = tmp_path / "last.tflite"
     last.write_bytes(pathlib.Path(float_net).read_bytes())
     baseline = profile({"edge": last}, ProfileSpec(**FEW))
@@ -90,6 +91,11 @@ def test_a_baseline_is_timed_again_while_its_file_is_the_same(float_net, int8_ne
     assert stored.verdict is Verdict.PASSED
     assert [model.role for model in stored.models] == ["edge"]
     assert stored.checks[0].evidence["baseline_ms"] == baseline.models[0].latency_ms.p50
+
+    # Nor is one that takes other inputs.
+    feeds = [{"image": np.zeros((1, 16, 16, 3), np.float32)}]
+    of_a_loop = profile({"edge": loop_net}, ProfileSpec(**FEW))
+    assert [model.role for model in profile({"edge": int8_net}, spec, feeds, baseline=of_a_loop).models] == ["edge"]
 
     elsewhere = dataclasses.replace(baseline, machine={**baseline.machine, "cpu": "another"})
     assert profile({"edge": int8_net}, spec, baseline=elsewhere).verdict is Verdict.INCONCLUSIVE

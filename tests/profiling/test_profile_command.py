@@ -19,7 +19,7 @@ def run(tmp_path):
             path = tmp_path / "spec.json"
             path.write_text(json.dumps({"precision": None, **(spec or {})}))
             arguments = (*arguments, "--spec", str(path))
-        return CliRunner().invoke(application, [*arguments, "--runs", "5"])
+        return CliRunner().invoke(application, [*arguments, "--runs", "10"])
 
     return run
 

@@ -34,7 +34,19 @@ def profile(
         str | None, typer.Option(metavar="NAME", help="xnnpack, builtin or reference.", show_default="xnnpack")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the interpreter.", show_default="1")] = None,
-    runs: Annotated[int | None, typer.Option(help="Inferences to time.", show_default="50")] = None,
+    runs: Annotated[int | None, typer.Option(help="Fewest inferences to time.", show_default="50")] = None,
+    profiler: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="auto, hook, litert_profiler or isolated.", show_default="auto"),
+    ] = None,
+    signature: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Signature to run, when a model has several.", show_default=False),
+    ] = None,
+    baseline: Annotated[
+        pathlib.Path | None,
+        typer.Option(metavar="FILE", help="Profile of the last model, for max_latency_growth.", show_default=False),
+    ] = None,
     top: Annotated[int, typer.Option(min=0, help="How many of the slowest ops to show.")] = 10,
     out: Annotated[
         pathlib.Path | None, typer.Option(metavar="FILE", help="Write the profile here as JSON.", show_default=False)
@@ -47,7 +59,7 @@ def profile(
     from edge_exray.profiling import profile as profiling
     from edge_exray.profiling.spec import ProfileSpec
 
-    given = {"kernels": kernels, "num_threads": threads, "runs": runs}
+    given = {"kernels": kernels, "num_threads": threads, "runs": runs, "profiler": profiler}
     overrides = {key: value for key, value in given.items() if value is not None}
     conditions = ProfileSpec.from_dict(
         dataclasses.asdict(ProfileSpec.from_json(console.read_text(spec, "profile spec"), str(spec or ""))) | overrides
@@ -57,8 +69,9 @@ def profile(
     roles = (
         {"edge": models[0]} | ({"float_edge": float_edge} if float_edge else {}) | {path: path for path in models[1:]}
     )
+    last = profiling.KernelProfile.load(baseline) if baseline else None
     with console.native_log_hidden():
-        result = profiling.profile(roles, conditions)
+        result = profiling.profile(roles, conditions, signature=signature, baseline=last)
 
     terminal = rich.console.Console()
     for model in result.models:

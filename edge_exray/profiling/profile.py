@@ -1,6 +1,7 @@
 """The kernel profile: what the models cost, and whether the budgets are kept."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -9,7 +10,7 @@ from typing import Any
 
 from edge_exray import environment, errors, files, schemas
 from edge_exray.diagnosis.report import CheckResult, Verdict
-from edge_exray.profiling import budget, profiler
+from edge_exray.profiling import budget, machine, profiler
 from edge_exray.profiling.analysis import analyse
 from edge_exray.profiling.feeds import Feed
 from edge_exray.profiling.groups import Group
@@ -114,38 +115,43 @@ def profile(
     models: Mapping[str, str | os.PathLike[str]],
     spec: ProfileSpec | None = None,
     feeds: Sequence[Feed] | None = None,
+    *,
+    signature: str | None = None,
+    baseline: KernelProfile | None = None,
 ) -> KernelProfile:
     """Profiles models on this machine and checks the edge model's budgets.
 
     Args:
         models: Role to path of a .tflite. The role `edge` is the model that the budgets are for, `float_edge` the
-            one that `max_latency_ratio_to_float` compares it with; others are only profiled.
+            one that `max_latency_ratio_to_float` compares it with, `baseline` the one of `max_latency_growth`; others
+            are only profiled.
         spec: Budgets and conditions; None sets no budget.
         feeds: Inputs with batch axis, real values for quantised inputs; None makes random ones.
+        signature: The signature to run; may be left out when the models have at most one.
+        baseline: Profile of the model that was blessed last, for `max_latency_growth`. Where the file of that model is
+            still as it was, it is timed again in turn with the new one, which no load of the machine and no change of
+            it falsifies. Otherwise the stored figures count, if they are of a machine like this one.
 
     Raises:
         ProfilingError: There is no model with the role `edge`, or a model cannot be timed.
         ModelError: A model does not load or run.
         DataError: The feeds do not fit a model.
+        SpecError: A budget is for a type of op that there is not.
     """
     if budget.EDGE not in models:
         raise errors.ProfilingError(
             f"no model has the role {budget.EDGE!r}, only {sorted(models)}: name the edge model so"
         )
     spec = spec or ProfileSpec()
-    profiles = [
-        profiler.profile_model(
-            models[role],
-            role=role,
-            feeds=feeds,
-            kernels=spec.kernels,
-            num_threads=spec.num_threads,
-            runs=spec.runs,
-            warmup_runs=spec.warmup_runs,
-        )
-        for role in sorted(models, key=lambda role: role != budget.EDGE)
-    ]
-    checks = budget.check_budgets(profiles, spec)
+    here = machine.describe()
+    stored = None
+    if baseline is not None and spec.max_latency_growth is not None and budget.BASELINE not in models:
+        stored = budget.Baseline(_edge(baseline), baseline.machine)
+        if _is_unchanged(stored.model) and (stored.model.signature is None or stored.model.signature == signature):
+            models = {**models, budget.BASELINE: stored.model.path}
+    ordered = {role: models[role] for role in sorted(models, key=lambda role: role != budget.EDGE)}
+    profiles = profiler.profile_models(ordered, spec, feeds=feeds, signature=signature)
+    checks = budget.check_budgets(profiles, spec, stored, here)
     verdict = _verdict(checks)
     found = analyse(profiles, feeds)
     return KernelProfile(
@@ -154,10 +160,24 @@ def profile(
         checks,
         found.models,
         environment.describe(),
+        machine=here,
         roofline=found.roofline,
         stragglers=found.stragglers,
         groups=found.groups,
     )
+
+
+def _edge(baseline: KernelProfile) -> ModelProfile:
+    edge = next((model for model in baseline.models if model.role == budget.EDGE), None)
+    if edge is None:
+        raise errors.ProfilingError("the baseline profile has no edge model: give one that `profile` made")
+    return edge
+
+
+def _is_unchanged(model: ModelProfile) -> bool:
+    """Returns whether the file that was profiled is still there."""
+    path = pathlib.Path(model.path)
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == model.fingerprint
 
 
 def _verdict(checks: Sequence[CheckResult]) -> Verdict:

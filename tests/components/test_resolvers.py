@@ -10,7 +10,7 @@ from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
-from edge_exray.components import LatestBlessedReportStrategy
+from edge_exray.components import LatestBlessedStrategy
 from edge_exray.components.types import LayerReport
 
 
@@ -31,7 +31,7 @@ def test_a_resolver_finds_the_last_blessed_report(tmp_path):
     connection = metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.db"))
 
     def run(blessed: int) -> str:
-        baseline = Resolver(strategy_class=LatestBlessedReportStrategy, report=types.Channel(type=LayerReport)).with_id(
+        baseline = Resolver(strategy_class=LatestBlessedStrategy, report=types.Channel(type=LayerReport)).with_id(
             "baseline"
         )
         validator = Validator(blessed=blessed, seen=str(seen), baseline=baseline.outputs["report"])
@@ -68,7 +68,7 @@ def test_each_channel_has_its_own_and_none_is_none():
         return made
 
     channels = {"one": [report(3, 1), report(9, 0), report(7, 1)], "two": [report(4, None)], "three": []}
-    found = LatestBlessedReportStrategy().resolve_artifacts(None, channels)
+    found = LatestBlessedStrategy().resolve_artifacts(None, channels)
     assert {name: [artifact.id for artifact in artifacts] for name, artifacts in found.items()} == {
         "one": [7],
         "two": [],

@@ -19,7 +19,6 @@ import numpy as np
 
 from edge_exray.models import delegation, islands
 from edge_exray.models.graph import Graph, Op
-from edge_exray.models.matching import REPRESENTATION_OPS
 from edge_exray.profiling.model_profile import ModelProfile, OpTime
 
 MIN_SHARE = 0.02
@@ -179,21 +178,24 @@ def _straggler(
     )
 
 
-def _islands(profile: ModelProfile, graph: Graph, left: Mapping[int, OpTime]) -> Iterator[Straggler]:
+def _islands(profile: ModelProfile, graph: Graph, left: dict[int, OpTime]) -> Iterator[Straggler]:
+    """Yields the islands among the ops that are left, and takes their ops away."""
     for island in islands.float_islands(graph):
         inside = ", ".join(dict.fromkeys(op.name for op in island))
-        reason = f"values are converted for ops that run in float within a quantised model, {inside}: use an op that "
-        yield from _island(profile, islands.shores(graph, island), left, reason + "has an int8 kernel, or none")
+        reason = (
+            f"it converts values for ops that run in float within a quantised model, {inside}: use ops that have an "
+            "int8 kernel in their place, or none"
+        )
+        yield from _island(profile, islands.shores(graph, island), left, reason)
     for moved in islands.moves(graph):
-        names = ", ".join(f"{op.index} {op.name}" for op in moved)
-        kept = {op.name for op in moved} - REPRESENTATION_OPS
-        what = "layout" if kept else "representation"
-        reason = f"ops {names} change only the {what} of values: arrange the layers around them alike"
+        named = ", ".join(f"{op.index} {op.name}" for op in moved)
+        what = "layout" if {op.name for op in moved} & islands.LAYOUT_OPS else "representation"
+        reason = f"{named}: only the {what} of values is changed there; arrange the layers around it alike"
         yield from _island(profile, moved, left, reason)
 
 
-def _island(profile: ModelProfile, ops: list[Op], left: Mapping[int, OpTime], reason: str) -> Iterator[Straggler]:
-    times = [left[op.index] for op in ops if op.index in left]
+def _island(profile: ModelProfile, ops: list[Op], left: dict[int, OpTime], reason: str) -> Iterator[Straggler]:
+    times = [left.pop(op.index) for op in ops if op.index in left]
     if times:
         slowest, total = max(times, key=lambda time: time.ms), math.fsum(time.ms for time in times)
         yield Straggler(profile.role, slowest.index, slowest.op, slowest.name, "island", reason, total, total)

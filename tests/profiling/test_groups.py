@@ -9,7 +9,7 @@ from edge_exray.profiling.spec import ProfileSpec
 
 @pytest.fixture(scope="module")
 def profiled(int8_net, float_net):
-    return profile({"edge": int8_net, "float_edge": float_net}, ProfileSpec(runs=5, warmup_runs=1))
+    return profile({"edge": int8_net, "float_edge": float_net}, ProfileSpec(runs=5, warmup_runs=1, precision=None))
 
 
 def groups_of(profiled, role, by):

@@ -155,7 +155,9 @@ def test_an_op_that_sleeps_is_named_first_with_the_time_that_it_sleeps(int8_net,
         return wrap(self, interpreter, make_slow)
 
     monkeypatch.setattr(OpHook, "wrap", wrap_slowly)
-    (measured,) = profile({"edge": int8_net}, ProfileSpec(runs=5, warmup_runs=1, kernels=kernels)).models
+    (measured,) = profile(
+        {"edge": int8_net}, ProfileSpec(runs=5, warmup_runs=1, precision=None, kernels=kernels)
+    ).models
     # The undisturbed inferences did not sleep: what the hook measured is not scaled to them.
     total = math.fsum(op.raw_ms for op in measured.ops)
     ops = [dataclasses.replace(op, ms=op.raw_ms) for op in measured.ops]

@@ -78,7 +78,7 @@ class KernelProfiler(base_component.BaseComponent):
         fail_on_not_blessed: Whether the run fails when the model is not blessed. Otherwise it goes on, and Pusher
             does not push.
         transform_graph: Channel of type `TransformGraph`, when `examples` are raw, as for EdgeReplay.
-        baseline_profile: Channel of type `edge_exray.KernelProfile` with the profile of the model that was blessed last,
+        baseline_profile: Channel of type `edge_exray.KernelProfile` with the profile of the model blessed last,
             which `max_latency_growth` compares with: of a Resolver with `edge_exray.components.LatestBlessedStrategy`.
             As long as the file of that model exists, it is timed again, in turn with the new one.
         signature: The signature to run; may be left out when the model has at most one.
@@ -115,7 +115,7 @@ class KernelProfiler(base_component.BaseComponent):
         budgets = ProfileSpec.from_json(profile_spec)
         if (baseline_profile is None) != (budgets.max_latency_growth is None):
             raise errors.SpecError(
-                "KernelProfiler: max_latency_growth in profile_spec compares with baseline_profile: give both or neither"
+                "KernelProfiler: max_latency_growth compares with baseline_profile: give both or neither"
             )
         super().__init__(
             spec=KernelProfilerSpec(

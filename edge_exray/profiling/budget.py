@@ -2,8 +2,9 @@
 
 A measured figure is one of many that might have been. A budget of a latency is therefore compared with a confidence
 interval: it is kept when the upper bound is within it, exceeded when the lower bound is beyond it, and undecided in
-between. What other processes do can only make a model slower: a busy machine can show that a budget is kept, not that
-it is exceeded, unless both models of a ratio were timed in turn.
+between. What other processes do can only make a model slower. A budget in milliseconds is therefore exceeded only when
+it would be so without the share of the processor that they took; a ratio of models that were timed in turn needs no
+such excuse.
 """
 
 import dataclasses
@@ -113,7 +114,7 @@ def _latency(edge: ModelProfile, spec: ProfileSpec) -> Iterator[CheckResult]:
         remedy = f"{_slowest(edge)}; make these cheaper or raise {key}"
         budget_said = f"the budget of {budget:.4g} ms"
         verdict = _verdict(interval, budget)
-        if verdict is Verdict.FAILED and machine.is_busy(edge.noise):
+        if verdict is Verdict.FAILED and _is_excused(edge, interval, budget):
             yield CheckResult(name, Verdict.INCONCLUSIVE, f"{said}, over {budget_said}, but {_busy(edge)}", evidence)
         elif verdict is Verdict.INCONCLUSIVE:
             more = _more_runs(latency.runs, interval, measured, budget)
@@ -164,7 +165,7 @@ def _regression(
         return
     drift = _DRIFT_DEVIATIONS * math.hypot(*((m.noise or {}).get("drift", 0.0) for m in (edge, stored.model)))
     result = _ratio(name, edge, stored.model, "the baseline", budget, remedy, widened=drift)
-    if result.verdict is Verdict.FAILED and machine.is_busy(edge.noise):
+    if result.verdict is Verdict.FAILED and _is_excused(edge, result.evidence["interval"], budget):
         result = dataclasses.replace(
             result, verdict=Verdict.INCONCLUSIVE, message=f"{result.message}; but {_busy(edge)}"
         )
@@ -248,7 +249,7 @@ def _type_result(
     evidence: dict[str, Any],
 ) -> CheckResult:
     verdict = Verdict.INCONCLUSIVE if interval is None else _verdict(interval, budget)
-    if verdict is Verdict.FAILED and "ratio" not in name and machine.is_busy(edge.noise):
+    if interval and verdict is Verdict.FAILED and "ratio" not in name and _is_excused(edge, interval, budget):
         return CheckResult(name, Verdict.INCONCLUSIVE, f"{said}, over {budget_said}, but {_busy(edge)}", evidence)
     if interval is None or verdict is Verdict.INCONCLUSIVE:
         more = _more_runs(edge.latency_ms.runs, interval, measured, budget)
@@ -324,9 +325,17 @@ def _more_runs(runs: int, interval: Interval | None, measured: float, budget: fl
     return f"about {more:,} more runs would; raise max_runs and max_seconds, and runs when precision is null"
 
 
+def _is_excused(edge: ModelProfile, interval: Sequence[float], budget: float) -> bool:
+    """Returns whether the budget may have been kept but for the processor that others took."""
+    return interval[0] * (1 - _stolen(edge)) <= budget
+
+
+def _stolen(edge: ModelProfile) -> float:
+    return (edge.noise or {}).get("stolen_share") or 0.0
+
+
 def _busy(edge: ModelProfile) -> str:
-    stolen = (edge.noise or {})["stolen_share"]
-    return f"other processes took {stolen:.0%} of the processor meanwhile: end them and profile again"
+    return f"other processes took {_stolen(edge):.0%} of the processor meanwhile: end them and profile again"
 
 
 def _other_conditions(edge: ModelProfile, other: ModelProfile) -> list[str]:

@@ -40,14 +40,13 @@ def percentile_interval(
     """
     values = np.sort(np.concatenate([np.asarray(block, float) for block in blocks]))
     q = percentile / 100
-    n = _effective_size(blocks, float(np.quantile(values, q)), q, confidence)
-    ranks = _ranks(math.floor(n), q, confidence)
+    size = math.floor(_effective_size(blocks, float(np.quantile(values, q)), q, confidence))
+    ranks = _ranks(size, q, confidence)
     if ranks is None:
         return None
-    # A rank of the independent values is a share of them; rounded away from the percentile among all values.
-    size = math.floor(n)
-    lower = math.floor((ranks[0] - 1) / (size - 1) * (len(values) - 1))
-    upper = math.ceil((ranks[1] - 1) / (size - 1) * (len(values) - 1))
+    # A rank among the independent values is a share of all values; rounded away from the percentile.
+    lower = (ranks[0] - 1) * (len(values) - 1) // (size - 1)
+    upper = -((1 - ranks[1]) * (len(values) - 1) // (size - 1))
     return float(values[lower]), float(values[upper])
 
 

@@ -61,15 +61,6 @@ class LoadMeter:
         return busy, idle, own.user + own.system
 
 
-def is_busy(noise: dict[str, Any] | None) -> bool:
-    """Returns whether something took the processor away from a model while it was timed.
-
-    Args:
-        noise: `Noise` as a dictionary; None when it is not known.
-    """
-    return noise is not None and (noise["stolen_share"] or 0.0) > BUSY_SHARE
-
-
 def describe() -> dict[str, Any]:
     """Returns what the latency depends on: `cpu` (name), `architecture`, `physical_cores`, `logical_cores`,
     `affinity` (processors that this process may use), `frequency_mhz` and `max_frequency_mhz`, `governor`,

@@ -164,4 +164,4 @@ def interleave(
                 return timed
         if done >= plan.max_runs or is_enough(timed):
             return timed
-        goal = min(math.ceil(done * _GROWTH), plan.max_runs)
+        goal = min(math.ceil(done * _GROWTH / size) * size, plan.max_runs)

@@ -61,7 +61,7 @@ def outputs(tmp_path) -> dict[str, list[types.Artifact]]:
 def do(inputs: dict[str, types.Artifact], outputs: dict[str, list[types.Artifact]], spec: dict, **parameters) -> None:
     """Runs the executor with the parameters that the component would give it."""
     channels = {name: types.Channel(type=type(artifact)) for name, artifact in inputs.items()}
-    profile_spec = ProfileSpec(runs=5, warmup_runs=1, **spec).to_json()
+    profile_spec = ProfileSpec(runs=10, warmup_runs=1, precision=None, **spec).to_json()
     component = KernelProfiler(**channels, profile_spec=profile_spec, **parameters)
     Executor().Do({name: [artifact] for name, artifact in inputs.items()}, outputs, component.exec_properties)
 

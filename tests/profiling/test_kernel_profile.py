@@ -7,7 +7,7 @@ from edge_exray.diagnosis.report import Verdict
 from edge_exray.profiling.profile import KernelProfile, profile
 from edge_exray.profiling.spec import ProfileSpec
 
-FEW = {"runs": 10, "warmup_runs": 1}
+FEW = {"runs": 10, "warmup_runs": 1, "precision": None}
 
 
 @pytest.fixture(scope="module")

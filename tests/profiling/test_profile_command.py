@@ -14,9 +14,9 @@ def run(tmp_path):
     def run(*arguments, spec=None):
         application = typer.Typer()
         application.command()(profile)
-        if spec is not None:
+        if "--spec" not in arguments:
             path = tmp_path / "spec.json"
-            path.write_text(json.dumps(spec))
+            path.write_text(json.dumps({"precision": None, **(spec or {})}))
             arguments = (*arguments, "--spec", str(path))
         return CliRunner().invoke(application, [*arguments, "--runs", "5"])
 

@@ -8,7 +8,8 @@ time that the peers could take: many small ops, which are mostly overhead, say l
 An op is a straggler when it lies 3.5 robust standard deviations below the median (the limit of Iglewicz and Hoaglin,
 "How to Detect and Handle Outliers", ASQC 1993), and takes at least three times as long as at the median: convolutions
 of few channels, for which no kernel is made, are often half as fast as others. Ten times as long is too long however
-the peers scatter.
+the peers scatter. Both, and the comparison with a float twin, are judged by the lower end of the time's confidence
+interval, so that a disturbance of the machine is not taken for slowness of the op.
 """
 
 import dataclasses
@@ -117,7 +118,7 @@ class _Peers:
         median, deviation = shares
         usual, never_usual = map(math.log, _SLOWDOWNS)
         limit = max(_ROBUST_LIMIT * _SIGMAS_PER_MAD * deviation, usual)
-        return median - math.log(bound / time.ms) > min(limit, never_usual)
+        return median - math.log(bound / _surely_ms(time)) > min(limit, never_usual)
 
     def _shares(self, time: OpTime) -> tuple[float, float] | None:
         """Returns median and median absolute deviation of the logarithms of the peers' shares; None for too few."""
@@ -131,6 +132,11 @@ class _Peers:
         shares = np.log(weights / [other.ms for other in chosen])
         median = _median(shares, weights)
         return median, _median(np.abs(shares - median), weights)
+
+
+def _surely_ms(time: OpTime) -> float:
+    """Returns the lower end of the confidence interval of an op's time, or the time itself where there is none."""
+    return (time.interval_ms[0] if time.interval_ms else 0.0) or time.ms
 
 
 def _median(values: np.ndarray, weights: np.ndarray) -> float:
@@ -157,7 +163,7 @@ def _judge(
             reason += f"; its float twin runs there, in {twin.ms:.3g} ms"
             return _straggler(profile, time, "not_delegated", reason, twin.ms)
         return _straggler(profile, time, "not_delegated", reason, peers.expected_ms(time, _USUAL_SHARE))
-    if twin is not None and time.ms > _SLOWER * twin.ms > 0:
+    if twin is not None and _surely_ms(time) > _SLOWER * twin.ms > 0:
         reason = f"the float model computes it in {twin.ms:.3g} ms: keep it in float, or change its shape"
         return _straggler(profile, time, "slower_than_float", reason, twin.ms)
     if peers.are_far_above(time):

@@ -76,6 +76,14 @@ def test_an_op_twice_as_slow_as_its_peers_is_no_straggler(float_content):
     assert find_stragglers(*simulated(float_content, slow={CONV: 2 * BOUND}), {}) == []
 
 
+@pytest.mark.parametrize("twins", [{}, {CONV: OpTime(CONV, "CONV_2D", "conv", "xnnpack", 0.2, 0.2, 0.1)}])
+def test_an_op_whose_time_is_not_sure_is_no_straggler(float_content, twins):
+    slow, graph, bounds = simulated(float_content, slow={CONV: 1.0})
+    for low, stragglers in ((1.1, 1), (0.25, 0)):
+        ops = [dataclasses.replace(slow.ops[CONV], interval_ms=[low, 1.5]), *slow.ops[1:]]
+        assert len(find_stragglers(dataclasses.replace(slow, ops=ops), graph, bounds, twins)) == stragglers
+
+
 def test_an_op_whose_least_time_is_not_known_is_not_judged(float_content):
     slow, graph, bounds = simulated(float_content, slow={CONV: 5.0})
     assert find_stragglers(slow, graph, {i: bound for i, bound in bounds.items() if i != CONV}, {}) == []
@@ -160,7 +168,7 @@ def test_an_op_that_sleeps_is_named_first_with_the_time_that_it_sleeps(int8_net,
     ).models
     # The undisturbed inferences did not sleep: what the hook measured is not scaled to them.
     total = math.fsum(op.raw_ms for op in measured.ops)
-    ops = [dataclasses.replace(op, ms=op.raw_ms) for op in measured.ops]
+    ops = [dataclasses.replace(op, ms=op.raw_ms, interval_ms=None) for op in measured.ops]
     latency = dataclasses.replace(measured.latency_ms, p50=total)
     slowed = analyse([dataclasses.replace(measured, ops=ops, latency_ms=latency)])
     first = slowed.stragglers[0]

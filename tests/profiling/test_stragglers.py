@@ -18,6 +18,7 @@ from edge_exray.profiling.stragglers import find_stragglers
 # Of `conv_net`.
 CONV, DEPTHWISE, POINTWISE, MEAN, DENSE, SOFTMAX = range(6)
 BOUND = 0.1
+RUNS = 5
 
 
 def simulated(content, *, slow=(), kernels="xnnpack", builtin=(), role="edge"):
@@ -164,7 +165,7 @@ def test_an_op_that_sleeps_is_named_first_with_the_time_that_it_sleeps(int8_net,
 
     monkeypatch.setattr(OpHook, "wrap", wrap_slowly)
     (measured,) = profile(
-        {"edge": int8_net}, ProfileSpec(runs=5, warmup_runs=1, precision=None, kernels=kernels)
+        {"edge": int8_net}, ProfileSpec(runs=RUNS, warmup_runs=1, precision=None, kernels=kernels)
     ).models
     # The undisturbed inferences did not sleep: what the hook measured is not scaled to them.
     total = math.fsum(op.raw_ms for op in measured.ops)
@@ -173,4 +174,5 @@ def test_an_op_that_sleeps_is_named_first_with_the_time_that_it_sleeps(int8_net,
     slowed = analyse([dataclasses.replace(measured, ops=ops, latency_ms=latency)])
     first = slowed.stragglers[0]
     assert first.index == index
-    assert first.saving_ms == pytest.approx(statistics.median(slept), rel=0.1)
+    # Those of the timed runs: on a busy machine a sleep is longer than asked.
+    assert first.saving_ms == pytest.approx(statistics.median(slept[-RUNS:]), rel=0.1)

@@ -8,7 +8,8 @@ time that the peers could take: many small ops, which are mostly overhead, say l
 An op is a straggler when it lies 3.5 robust standard deviations below the median (the limit of Iglewicz and Hoaglin,
 "How to Detect and Handle Outliers", ASQC 1993), and takes at least three times as long as at the median: convolutions
 of few channels, for which no kernel is made, are often half as fast as others. Ten times as long is too long however
-the peers scatter.
+the peers scatter. Both, and the comparison with a float twin, are judged by the lower end of the time's confidence
+interval, so that a disturbance of the machine is not taken for slowness of the op.
 """
 
 import dataclasses
@@ -19,7 +20,6 @@ import numpy as np
 
 from edge_exray.models import delegation, islands
 from edge_exray.models.graph import Graph, Op
-from edge_exray.models.matching import REPRESENTATION_OPS
 from edge_exray.profiling.model_profile import ModelProfile, OpTime
 
 MIN_SHARE = 0.02
@@ -118,7 +118,7 @@ class _Peers:
         median, deviation = shares
         usual, never_usual = map(math.log, _SLOWDOWNS)
         limit = max(_ROBUST_LIMIT * _SIGMAS_PER_MAD * deviation, usual)
-        return median - math.log(bound / time.ms) > min(limit, never_usual)
+        return median - math.log(bound / _surely_ms(time)) > min(limit, never_usual)
 
     def _shares(self, time: OpTime) -> tuple[float, float] | None:
         """Returns median and median absolute deviation of the logarithms of the peers' shares; None for too few."""
@@ -132,6 +132,11 @@ class _Peers:
         shares = np.log(weights / [other.ms for other in chosen])
         median = _median(shares, weights)
         return median, _median(np.abs(shares - median), weights)
+
+
+def _surely_ms(time: OpTime) -> float:
+    """Returns the lower end of the confidence interval of an op's time, or the time itself where there is none."""
+    return (time.interval_ms[0] if time.interval_ms else 0.0) or time.ms
 
 
 def _median(values: np.ndarray, weights: np.ndarray) -> float:
@@ -158,7 +163,7 @@ def _judge(
             reason += f"; its float twin runs there, in {twin.ms:.3g} ms"
             return _straggler(profile, time, "not_delegated", reason, twin.ms)
         return _straggler(profile, time, "not_delegated", reason, peers.expected_ms(time, _USUAL_SHARE))
-    if twin is not None and time.ms > _SLOWER * twin.ms > 0:
+    if twin is not None and _surely_ms(time) > _SLOWER * twin.ms > 0:
         reason = f"the float model computes it in {twin.ms:.3g} ms: keep it in float, or change its shape"
         return _straggler(profile, time, "slower_than_float", reason, twin.ms)
     if peers.are_far_above(time):
@@ -179,21 +184,24 @@ def _straggler(
     )
 
 
-def _islands(profile: ModelProfile, graph: Graph, left: Mapping[int, OpTime]) -> Iterator[Straggler]:
+def _islands(profile: ModelProfile, graph: Graph, left: dict[int, OpTime]) -> Iterator[Straggler]:
+    """Yields the islands among the ops that are left, and takes their ops away."""
     for island in islands.float_islands(graph):
         inside = ", ".join(dict.fromkeys(op.name for op in island))
-        reason = f"values are converted for ops that run in float within a quantised model, {inside}: use an op that "
-        yield from _island(profile, islands.shores(graph, island), left, reason + "has an int8 kernel, or none")
+        reason = (
+            f"it converts values for ops that run in float within a quantised model, {inside}: use ops that have an "
+            "int8 kernel in their place, or none"
+        )
+        yield from _island(profile, islands.shores(graph, island), left, reason)
     for moved in islands.moves(graph):
-        names = ", ".join(f"{op.index} {op.name}" for op in moved)
-        kept = {op.name for op in moved} - REPRESENTATION_OPS
-        what = "layout" if kept else "representation"
-        reason = f"ops {names} change only the {what} of values: arrange the layers around them alike"
+        named = ", ".join(f"{op.index} {op.name}" for op in moved)
+        what = "layout" if {op.name for op in moved} & islands.LAYOUT_OPS else "representation"
+        reason = f"{named}: only the {what} of values is changed there; arrange the layers around it alike"
         yield from _island(profile, moved, left, reason)
 
 
-def _island(profile: ModelProfile, ops: list[Op], left: Mapping[int, OpTime], reason: str) -> Iterator[Straggler]:
-    times = [left[op.index] for op in ops if op.index in left]
+def _island(profile: ModelProfile, ops: list[Op], left: dict[int, OpTime], reason: str) -> Iterator[Straggler]:
+    times = [left.pop(op.index) for op in ops if op.index in left]
     if times:
         slowest, total = max(times, key=lambda time: time.ms), math.fsum(time.ms for time in times)
         yield Straggler(profile.role, slowest.index, slowest.op, slowest.name, "island", reason, total, total)

@@ -29,7 +29,7 @@ class KernelProfilerSpec(component_spec.ComponentSpec):
     }
     PARAMETERS = {  # noqa: RUF012
         "profile_spec": component_spec.ExecutionParameter(type=str),
-        "signature": component_spec.ExecutionParameter(type=str, optional=True),
+        "signature_name": component_spec.ExecutionParameter(type=str, optional=True),
         "split": component_spec.ExecutionParameter(type=str),
         "num_examples": component_spec.ExecutionParameter(type=int),
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
@@ -81,7 +81,7 @@ class KernelProfiler(base_component.BaseComponent):
         baseline_profile: Channel of type `edge_exray.KernelProfile` with the profile of the model blessed last,
             which `max_latency_growth` compares with: of a Resolver with `edge_exray.components.LatestBlessedStrategy`.
             As long as the file of that model exists, it is timed again, in turn with the new one.
-        signature: The signature to run; may be left out when the model has at most one.
+        signature_name: The signature to run; may be left out when the model has at most one.
 
     Raises:
         SpecError: An unknown key or a value out of range in `profile_spec`, or parameters that exclude each other.
@@ -103,7 +103,7 @@ class KernelProfiler(base_component.BaseComponent):
         fail_on_not_blessed: bool = False,
         transform_graph: types.BaseChannel | None = None,
         baseline_profile: types.BaseChannel | None = None,
-        signature: str | None = None,
+        signature_name: str | None = None,
     ) -> None:
         user_modules.require_one("KernelProfiler", module_file, module_path)
         if (module_file or module_path or transform_graph) and not examples:
@@ -125,7 +125,7 @@ class KernelProfiler(base_component.BaseComponent):
                 transform_graph=transform_graph,
                 baseline_profile=baseline_profile,
                 profile_spec=budgets.to_json(),
-                signature=signature,
+                signature_name=signature_name,
                 split=split,
                 num_examples=num_examples,
                 module_file=module_file,

@@ -60,7 +60,7 @@ class Executor(base_executor.BaseExecutor):
             models,
             spec,
             real_inputs,
-            signature=exec_properties.get("signature") or None,
+            signature=exec_properties.get("signature_name") or None,
             baseline=_read_baseline(input_dict),
         )
         passes = result.verdict is Verdict.INCONCLUSIVE and spec.on_inconclusive == "pass"
@@ -91,7 +91,7 @@ def _read_feeds(
     split = exec_properties["split"]
     files = artifacts.example_files(input_dict["examples"], [split])[split]
     records = transforms.decoder(input_dict).read(files)
-    inputs = EdgeModel(model_path, signature=exec_properties.get("signature") or None).inputs
+    inputs = EdgeModel(model_path, signature=exec_properties.get("signature_name") or None).inputs
     with user_modules.user_functions(exec_properties) as functions:
         return feeds.example_feeds(records, functions, inputs, exec_properties["num_examples"])
 

@@ -83,6 +83,13 @@ def check_budgets(
     ]
 
 
+def judge(interval: Interval, budget: float) -> Verdict:
+    """Returns whether a figure with that confidence interval keeps a budget."""
+    if interval[1] <= budget:
+        return Verdict.PASSED
+    return Verdict.FAILED if interval[0] > budget else Verdict.INCONCLUSIVE
+
+
 def _latency(edge: ModelProfile, spec: ProfileSpec) -> Iterator[CheckResult]:
     latency = edge.latency_ms
     budgets = (
@@ -113,7 +120,7 @@ def _latency(edge: ModelProfile, spec: ProfileSpec) -> Iterator[CheckResult]:
         said = f"p{percentile} latency is {_figure(measured, interval, ' ms')} ({edge.conditions})"
         remedy = f"{_slowest(edge)}; make these cheaper or raise {key}"
         budget_said = f"the budget of {budget:.4g} ms"
-        verdict = _verdict(interval, budget)
+        verdict = judge(interval, budget)
         if verdict is Verdict.FAILED and _is_excused(edge, interval, budget):
             yield CheckResult(name, Verdict.INCONCLUSIVE, f"{said}, over {budget_said}, but {_busy(edge)}", evidence)
         elif verdict is Verdict.INCONCLUSIVE:
@@ -206,7 +213,7 @@ def _ratio(
         f"({edge.latency_ms.p50:.4g} ms against {other.latency_ms.p50:.4g} ms, {edge.conditions})"
     )
     budget_said = f"the budget of {budget:.4g} times"
-    verdict = _verdict(interval, budget)
+    verdict = judge(interval, budget)
     if verdict is Verdict.INCONCLUSIVE:
         more = _more_runs(edge.latency_ms.runs, interval, measured, budget)
         return CheckResult(name, verdict, f"{said}, which does not decide {budget_said}: {more}", evidence)
@@ -248,7 +255,7 @@ def _type_result(
     budget_said: str,
     evidence: dict[str, Any],
 ) -> CheckResult:
-    verdict = Verdict.INCONCLUSIVE if interval is None else _verdict(interval, budget)
+    verdict = Verdict.INCONCLUSIVE if interval is None else judge(interval, budget)
     if interval and verdict is Verdict.FAILED and "ratio" not in name and _is_excused(edge, interval, budget):
         return CheckResult(name, Verdict.INCONCLUSIVE, f"{said}, over {budget_said}, but {_busy(edge)}", evidence)
     if interval is None or verdict is Verdict.INCONCLUSIVE:
@@ -291,12 +298,6 @@ def _quotient(numerator: Interval | None, denominator: Interval | None) -> Inter
     if numerator is None or denominator is None or not denominator[0]:
         return None
     return numerator[0] / denominator[1], numerator[1] / denominator[0]
-
-
-def _verdict(interval: Interval, budget: float) -> Verdict:
-    if interval[1] <= budget:
-        return Verdict.PASSED
-    return Verdict.FAILED if interval[0] > budget else Verdict.INCONCLUSIVE
 
 
 def _decided(

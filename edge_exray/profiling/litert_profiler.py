@@ -158,9 +158,9 @@ class LiteRtProfiler:
             if event.type == _DELEGATE_OPERATOR:
                 self._tags[event.node] = event.text
         for (kind, node), span in spans.items():
-            # Single times of some microseconds are too coarse for a median.
-            mean = statistics.fmean(span) / _US_PER_MS
-            (self._delegated if kind == _DELEGATE_OPERATOR else self._nodes).setdefault(node, []).append([mean])
+            # Whole microseconds are too coarse for a plain median of short ops.
+            median = max(statistics.median_grouped(span), 0.0) / _US_PER_MS
+            (self._delegated if kind == _DELEGATE_OPERATOR else self._nodes).setdefault(node, []).append([median])
         return times
 
     def forget(self) -> None:

@@ -42,7 +42,8 @@ class OpTime:
         ms: Median time, scaled so that all ops add up to the p50 of the undisturbed inference.
         raw_ms: Median time as the profiler measured it, less the cost of the profiler's own call.
         share: `ms` as share of the inference, in [0, 1].
-        interval_ms: Confidence interval [lower, upper] of `ms`; None where it is not known.
+        interval_ms: Confidence interval [lower, upper] of the measured time, scaled like `ms`; None where it is not
+            known.
         flops, bytes: Operations and bytes of memory traffic, see `edge_exray.profiling.arithmetic`; None where they
             are not known.
         gflops_per_s, gb_per_s: What it attains of these in 1e9 a second.

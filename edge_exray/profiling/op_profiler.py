@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edge_exray import errors
@@ -94,6 +94,8 @@ class HookProfiler:
 
     Args:
         subject: What to profile.
+        around: Given a step and the runtime's function, returns what to time in its place; see `OpHook.wrap`. It lets
+            one try what a profile says of an op that is slower than it was.
 
     Raises:
         ProfilingError: See `OpHook.wrap`.
@@ -101,7 +103,7 @@ class HookProfiler:
 
     name = "hook"
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, around: Callable[[Step, Invoke], Invoke] = lambda _, invoke: invoke) -> None:
         self._subject = subject
         hook = OpHook(subject.num_threads)
         model = EdgeModel(
@@ -120,7 +122,10 @@ class HookProfiler:
         self._wrapped = contextlib.ExitStack()
         # Only now that the tensors have the shape of the feeds: a resize makes new nodes.
         self._wrapped.enter_context(
-            hook.wrap(model.interpreter, lambda step, invoke: timed(invoke, self._spans.setdefault(step, [])))
+            hook.wrap(
+                model.interpreter,
+                lambda step, invoke: _timed(around(step, invoke), self._spans.setdefault(step, [])),
+            )
         )
 
     def warm(self) -> float:
@@ -146,7 +151,7 @@ class HookProfiler:
 
     def op_samples(self) -> dict[int, OpSample]:
         """See `OpProfiler`."""
-        cost = call_cost()
+        cost = _call_cost()
         by_outputs = {frozenset(op.outputs): op.index for op in self._subject.graph.ops}
         samples: dict[int, OpSample] = {}
         for step, blocks in self._blocks.items():
@@ -165,7 +170,7 @@ class HookProfiler:
         return samples
 
 
-def timed(invoke: Invoke, span: list[int]) -> Invoke:
+def _timed(invoke: Invoke, span: list[int]) -> Invoke:
     """Returns a function that calls another one and appends the nanoseconds that it took to a list."""
     clock = time.perf_counter_ns
 
@@ -178,10 +183,10 @@ def timed(invoke: Invoke, span: list[int]) -> Invoke:
     return call
 
 
-def call_cost() -> float:
+def _call_cost() -> float:
     """Returns the median time in nanoseconds that a timed call takes whose function does nothing."""
     span: list[int] = []
-    call = timed(NULL_INVOKE, span)
+    call = _timed(NULL_INVOKE, span)
     for _ in range(_CALIBRATION_CALLS):
         call(0, 0)
     return statistics.median(span)

@@ -10,9 +10,10 @@ from typing import Any
 
 from edge_exray import environment, errors, files, schemas
 from edge_exray.diagnosis.report import CheckResult, Verdict
+from edge_exray.models.tflite import EdgeModel
 from edge_exray.profiling import budget, machine, profiler
 from edge_exray.profiling.analysis import analyse
-from edge_exray.profiling.feeds import Feed
+from edge_exray.profiling.feeds import Feed, random_feed
 from edge_exray.profiling.groups import Group
 from edge_exray.profiling.model_profile import ModelProfile
 from edge_exray.profiling.roofline import Roofline
@@ -147,7 +148,7 @@ def profile(
     stored = None
     if baseline is not None and spec.max_latency_growth is not None and budget.BASELINE not in models:
         stored = budget.Baseline(_edge(baseline), baseline.machine)
-        if _is_unchanged(stored.model) and (stored.model.signature is None or stored.model.signature == signature):
+        if _is_unchanged(stored.model) and _takes(stored.model.path, signature, feeds):
             models = {**models, budget.BASELINE: stored.model.path}
     ordered = {role: models[role] for role in sorted(models, key=lambda role: role != budget.EDGE)}
     profiles = profiler.profile_models(ordered, spec, feeds=feeds, signature=signature)
@@ -178,6 +179,16 @@ def _is_unchanged(model: ModelProfile) -> bool:
     """Returns whether the file that was profiled is still there."""
     path = pathlib.Path(model.path)
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == model.fingerprint
+
+
+def _takes(path: str, signature: str | None, feeds: Sequence[Feed] | None) -> bool:
+    """Returns whether a model can be fed what the new one is."""
+    try:
+        plain = EdgeModel(path, signature=signature)
+        plain.set_inputs(feeds[0] if feeds else random_feed(plain.inputs))
+    except (errors.DataError, errors.ModelError):
+        return False
+    return True
 
 
 def _verdict(checks: Sequence[CheckResult]) -> Verdict:

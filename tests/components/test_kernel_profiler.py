@@ -112,6 +112,31 @@ def test_a_model_that_cannot_be_judged_is_not_blessed(edge_model, outputs):
     assert blessing.get_string_custom_property("verdict") == "inconclusive"
 
 
+def test_an_undecided_model_passes_on_request_and_the_log_says_so(edge_model, outputs, caplog):
+    do({"edge_model": edge_model}, outputs, {"max_latency_ratio_to_float": 10, "on_inconclusive": "pass"})
+    (blessing,), (profile_artifact,) = outputs["blessing"], outputs["profile"]
+    assert files(outputs) == ["INFRA_BLESSED", "profile.json"]
+    assert blessing.get_string_custom_property("verdict") == "inconclusive"
+    assert profile_artifact.get_int_custom_property("blessed") == 1
+    assert any("as on_inconclusive says" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(("growth", "blessed"), [(1e6, 1), (1e-6, 0)])
+def test_the_last_blessed_model_is_timed_again_beside_the_new_one(edge_model, outputs, tmp_path, growth, blessed):
+    do({"edge_model": edge_model}, outputs, {})
+    (last,) = outputs["profile"]
+    assert last.get_int_custom_property("blessed") == 1
+
+    blessing, new = standard_artifacts.InfraBlessing(), KernelProfileArtifact()
+    blessing.uri, new.uri = str(tmp_path / "next_blessing"), str(tmp_path / "next_profile")
+    again = {"blessing": [blessing], "profile": [new]}
+    do({"edge_model": edge_model, "baseline_profile": last}, again, {"max_latency_growth": growth})
+    profile = KernelProfile.load(os.path.join(new.uri, "profile.json"))
+    assert [model.role for model in profile.models] == ["edge", "baseline"]
+    assert [check.name for check in profile.checks] == ["regression"]
+    assert blessing.get_int_custom_property("blessed") == new.get_int_custom_property("blessed") == blessed
+
+
 def test_the_run_fails_on_request(edge_model, outputs):
     with pytest.raises(errors.NotBlessedError, match="over the budget of 1:"):
         do({"edge_model": edge_model}, outputs, {"max_size_bytes": 1}, fail_on_not_blessed=True)
@@ -159,6 +184,8 @@ def test_an_unusable_model_is_an_error_that_leaves_nothing(outputs, tmp_path, co
         ({"module_path": "app"}, "give examples"),
         ({"module_path": "app", "module_file": "app.py"}, "exclude each other"),
         ({"num_examples": 0}, "num_examples"),
+        ({"profile_spec": '{"max_latency_growth": 1.1}'}, "baseline_profile: give both"),
+        ({"baseline_profile": types.Channel(type=KernelProfileArtifact)}, "max_latency_growth"),
     ],
 )
 def test_wrong_parameters_are_an_error_when_the_pipeline_is_built(parameters, said):

@@ -1,7 +1,8 @@
-"""The report of the last blessed model, found by a resolver in a pipeline that really runs."""
+"""The report or profile of the last blessed model, found by a resolver in a pipeline that really runs."""
 
 import pathlib
 
+import pytest
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -11,7 +12,7 @@ from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
 from edge_exray.components import LatestBlessedStrategy
-from edge_exray.components.types import LayerReport
+from edge_exray.components.types import KernelProfile, LayerReport
 
 
 @component
@@ -59,9 +60,10 @@ def test_a_resolver_finds_the_last_blessed_report(tmp_path):
     assert run(blessed=0) == reports()[2]
 
 
-def test_each_channel_has_its_own_and_none_is_none():
-    def report(artifact_id: int, blessed: int | None) -> LayerReport:
-        made = LayerReport()
+@pytest.mark.parametrize("kind", [LayerReport, KernelProfile])
+def test_each_channel_has_its_own_and_none_is_none(kind):
+    def report(artifact_id: int, blessed: int | None) -> types.Artifact:
+        made = kind()
         made.id = artifact_id
         if blessed is not None:
             made.set_int_custom_property("blessed", blessed)

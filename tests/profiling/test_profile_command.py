@@ -18,7 +18,7 @@ def run(tmp_path):
             path = tmp_path / "spec.json"
             path.write_text(json.dumps({"precision": None, **(spec or {})}))
             arguments = (*arguments, "--spec", str(path))
-        return CliRunner().invoke(application, [*arguments, "--runs", "5"])
+        return CliRunner().invoke(application, [*arguments, "--runs", "10"])
 
     return run
 
@@ -89,3 +89,11 @@ def test_a_folder_for_the_profile_is_refused_before_the_work(run, tmp_path):
     result = run(str(tmp_path / "missing.tflite"), "--out", str(tmp_path))
     assert isinstance(result.exception, errors.ArtifactError)
     assert "it is a folder; name a file in it" in str(result.exception)
+
+
+def test_a_baseline_of_an_earlier_run_is_compared_with(run, int8_net, tmp_path):
+    last = tmp_path / "last.json"
+    assert run(int8_net, "--out", str(last)).exit_code == 0
+    result = run(int8_net, "--baseline", str(last), spec={"max_latency_growth": 1e6})
+    assert result.exit_code == 0
+    assert "regression" in result.stdout

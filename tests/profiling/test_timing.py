@@ -2,9 +2,12 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
-from edge_exray.profiling import timing
+from edge_exray.diagnosis.report import Verdict
+from edge_exray.profiling import budget, intervals, profiler, timing
+from edge_exray.profiling.spec import ProfileSpec
 
 
 class Machine:
@@ -107,3 +110,40 @@ def test_a_warm_up_that_does_not_come_to_rest_is_given_up_and_told():
     timer = Simulated(machine, "a", *[ms for _ in range(1000) for ms in (10, 10, 10, 20, 20, 20)])
     assert not timing.warm_up(timer, 1, 0.05, machine.clock)
     assert 2 <= machine.seconds < 2.1
+
+
+class Loaded:
+    """A timer on a machine that drifts, and on which other processes take the processor for a while now and then."""
+
+    def __init__(self, machine, rng, ms):
+        self._machine, self._rng, self._ms = machine, rng, ms
+
+    def warm(self):
+        # The load changes slowly beside the runs, by half within a second or so, and hits whoever runs.
+        load = 1.5 + 0.5 * np.sin(self._machine.seconds) + (self._machine.seconds // 0.3 % 3 == 0)
+        stolen = self._rng.choice([0.0, 4.0], p=[0.7, 0.3])
+        ms = self._ms * load * self._rng.lognormal(0, 0.05) + stolen
+        self._machine.seconds += ms / 1e3
+        return ms
+
+    def time(self, runs):
+        return [self.warm() for _ in range(runs)]
+
+
+@pytest.mark.parametrize(("ms", "never"), [(2.0, Verdict.FAILED), (2.2, Verdict.PASSED)], ids=["same", "slower"])
+def test_a_loaded_machine_does_not_falsify_a_comparison(ms, never):
+    spec = ProfileSpec(max_latency_growth=1.05)
+    rng = np.random.default_rng(3)
+    verdicts = []
+    for _ in range(20):
+        machine = Machine()
+        timed = timing.interleave(
+            [Loaded(machine, rng, ms), Loaded(machine, rng, 2.0)],
+            timing.Plan(spec.runs, spec.max_runs, spec.max_seconds),
+            lambda blocks: profiler.suffices(dict(zip(("edge", "baseline"), blocks, strict=True)), spec),
+            machine.clock,
+        )
+        _, interval = intervals.ratio_interval(*timed, spec.confidence)
+        verdicts.append(budget.judge(interval, spec.max_latency_growth))
+    assert never not in verdicts
+    assert verdicts.count(Verdict.INCONCLUSIVE) <= 1

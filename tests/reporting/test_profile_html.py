@@ -3,7 +3,7 @@ import json
 
 import pytest
 import report_factory as factory
-from test_html import HOSTILE, Page
+from web_page import HOSTILE, Page
 
 from edge_exray.reporting.overlay import render_latency
 from edge_exray.reporting.profile_html import render_profile

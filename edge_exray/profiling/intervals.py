@@ -61,8 +61,10 @@ def ratio_interval(
 ) -> tuple[float, tuple[float, float] | None]:
     """Compares two models whose blocks were timed in turn.
 
-    What slows the machine down slows neighbouring blocks down alike and cancels in their ratio. The ratios of pairs
-    are one value each, and their median has the interval of `percentile_interval`, that of the sign test.
+    Of each block the fastest run counts: what others do to a run only makes it slower (Chen & Revels, Robust
+    Benchmarking in Noisy Environments, 2016). What slows the machine down for longer slows neighbouring blocks down
+    alike and cancels in their ratio. The ratios of pairs are one value each, and their median has the interval of
+    `percentile_interval`, that of the sign test.
 
     Args:
         numerators, denominators: Runs of either model, block by block; the i-th blocks are neighbours.
@@ -71,7 +73,7 @@ def ratio_interval(
     Returns:
         The median ratio, and its confidence interval; None when there are too few pairs.
     """
-    ratios = [statistics.median(a) / statistics.median(b) for a, b in zip(numerators, denominators, strict=True)]
+    ratios = [min(a) / min(b) for a, b in zip(numerators, denominators, strict=True)]
     return statistics.median(ratios), percentile_interval([[ratio] for ratio in ratios], 50, confidence)
 
 

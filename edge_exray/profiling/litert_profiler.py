@@ -141,7 +141,7 @@ class LiteRtProfiler:
         self._call(
             "LiteRtRunCompiledModel",
             self._compiled,
-            count(0),
+            self._place,
             count(len(self._inputs)),
             self._inputs,
             count(len(self._outputs)),
@@ -158,8 +158,8 @@ class LiteRtProfiler:
             if event.type == _DELEGATE_OPERATOR:
                 self._tags[event.node] = event.text
         for (kind, node), span in spans.items():
-            # Whole microseconds are too coarse for a plain median of short ops.
-            median = max(statistics.median_grouped(span), 0.0) / _US_PER_MS
+            # Whole microseconds are too coarse for a plain median of short ops; half of one keeps shares defined.
+            median = max(statistics.median_grouped(span), 0.5) / _US_PER_MS
             (self._delegated if kind == _DELEGATE_OPERATOR else self._nodes).setdefault(node, []).append([median])
         return times
 
@@ -207,7 +207,8 @@ class LiteRtProfiler:
         self._add_options(options, "xnnpack", f'kernel_mode = "{mode}"\nnum_threads = {threads}\n')
         self._add_options(options, "runtime_options_string", "enable_profiling = true\n")
         self._compiled = make("CompiledModel", environment, loaded, options)
-        signature = self._get("LiteRtGetModelSignature", loaded, size(0))
+        self._place = self._find_signature(loaded)
+        signature = self._get("LiteRtGetModelSignature", loaded, self._place)
         handles: dict[str, list[ctypes.c_void_p]] = {"Input": [], "Output": []}
         tensors = model.input_tensors()
         for kind, buffers in handles.items():
@@ -215,19 +216,29 @@ class LiteRtProfiler:
             self._call(f"LiteRtGetNumSignature{kind}s", signature, ctypes.byref(number))
             for i in map(size, range(number.value)):
                 tensor_type = self._tensor_type(self._get(f"LiteRtGetSignature{kind}TensorByIndex", signature, i))
-                needed = self._get(f"LiteRtGetCompiledModel{kind}BufferRequirements", self._compiled, size(0), i)
+                needed = self._get(f"LiteRtGetCompiledModel{kind}BufferRequirements", self._compiled, self._place, i)
                 buffer = self._get(
                     "LiteRtCreateManagedTensorBufferFromRequirements", environment, ctypes.byref(tensor_type), needed
                 )
                 made.callback(self._library.LiteRtDestroyTensorBuffer, buffer)
                 buffers.append(buffer)
                 if kind == "Input":
-                    name = ctypes.string_at(self._get("LiteRtGetSignatureInputName", signature, i).value or 0).decode()
+                    name = _text(self._get("LiteRtGetSignatureInputName", signature, i))
                     _expect("name of an input", name in tensors, True)
                     self._write(buffer, tensor_type, model.interpreter.get_tensor(tensors[name]))
         self._inputs = (ctypes.c_void_p * len(handles["Input"]))(*handles["Input"])
         self._outputs = (ctypes.c_void_p * len(handles["Output"]))(*handles["Output"])
         self._profiler = self._get("LiteRtCompiledModelGetProfiler", self._compiled)
+
+    def _find_signature(self, loaded: ctypes.c_void_p) -> ctypes.c_size_t:
+        """Returns the place of the signature in the file, which `EdgeModel.content` does not change."""
+        number = ctypes.c_size_t()
+        self._call("LiteRtGetNumModelSignatures", loaded, ctypes.byref(number))
+        for place in map(ctypes.c_size_t, range(number.value)):
+            signature = self._get("LiteRtGetModelSignature", loaded, place)
+            if _text(self._get("LiteRtGetSignatureKey", signature)) == self._subject.signature:
+                return place
+        return ctypes.c_size_t(0)
 
     def _tensor_type(self, tensor: ctypes.c_void_p) -> _TensorType:
         tensor_type = _TensorType()
@@ -323,6 +334,10 @@ def match(ops: Sequence[Op], tags: Sequence[str]) -> list[int]:
     if left:
         raise errors.ProfilingError(f"LiteRT's own profiler does not show {left[0]}: profile with builtin kernels")
     return owners
+
+
+def _text(address: ctypes.c_void_p) -> str:
+    return ctypes.string_at(address.value or 0).decode()
 
 
 def _open_library() -> ctypes.CDLL:

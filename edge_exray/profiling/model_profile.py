@@ -97,7 +97,8 @@ class ModelProfile:
         signature: The signature that ran; None for the only one.
         fingerprint: SHA-256 of the file, in hexadecimal.
         edge_ratio: How many times as long as this model the edge model takes: `"p50"`, its confidence `"interval"`
-            [lower, upper] or None, and the number of pairs of `"blocks"` that tell; None for the edge model itself.
+            [lower, upper] or None, and the number of pairs of `"blocks"` that tell, see
+            `edge_exray.profiling.intervals.ratio_interval`; None for the edge model itself.
         device: The machine that a profile from elsewhere was measured on, see `edge_exray.profiling.device_profile`;
             what it does not tell (`bytes`, `num_threads`, `init_ms`, `memory_bytes`) is None. None for this machine.
     """

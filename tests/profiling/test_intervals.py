@@ -74,6 +74,11 @@ def test_what_hits_neighbouring_blocks_alike_cancels_in_their_ratio():
     assert interval == pytest.approx((1.1, 1.1))
 
 
+def test_runs_that_others_interrupt_do_not_count_in_a_ratio():
+    ratio, interval = intervals.ratio_interval([[9.0, 1.2, 7.0]] * 10, [[1.0, 1.1, 6.0]] * 10, 0.95)
+    assert (ratio, interval) == (pytest.approx(1.2), pytest.approx((1.2, 1.2)))
+
+
 def test_few_pairs_have_a_ratio_and_no_interval():
     assert intervals.ratio_interval([[2], [4]], [[1], [2]], 0.95) == (2, None)
 

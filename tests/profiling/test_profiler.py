@@ -122,12 +122,12 @@ def test_a_signature_is_named_where_a_model_has_several(tmp_path):
     path.write_bytes(two_signatures())
     with pytest.raises(errors.ModelError, match="several signatures"):
         profiler.profile_model(path, ProfileSpec(**FEW))
-    ops = {}
-    for signature in ("add", "multiply"):
-        profile = profiler.profile_model(path, ProfileSpec(kernels="builtin", **FEW), signature=signature)
-        assert profile.signature == signature
-        ops[signature] = [op.op for op in profile.ops]
-    assert ops == {"add": ["ADD"], "multiply": ["MUL", "MUL"]}
+    for signature, ops in (("add", ["ADD"]), ("multiply", ["MUL", "MUL"])):
+        for name in ("hook", "litert_profiler", "isolated"):
+            spec = ProfileSpec(kernels="builtin", profiler=name, **FEW)
+            profile = profiler.profile_model(path, spec, signature=signature)
+            assert (profile.signature, profile.profiler) == (signature, name)
+            assert [op.op for op in profile.ops] == ops
 
 
 def two_signatures() -> bytes:

@@ -12,48 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from edge_exray import errors
 from edge_exray.models.graph import Graph, Op
+from edge_exray.profiling import xnnpack_operators
 from edge_exray.profiling.benchmark_model import Row
 
 DELEGATE = "DELEGATE"
 """What the op of a row is called that stands for a part of the graph."""
-
-# What XNNPACK calls its operators (`xnn_operator_type_to_string`), less the layout and types in brackets.
-_XNNPACK_OPS: Mapping[str, frozenset[str]] = {
-    name: frozenset(ops.split())
-    for name, ops in {
-        "average pooling": "AVERAGE_POOL_2D",
-        "bankers rounding": "ROUND",
-        "batch matrix multiply": "BATCH_MATMUL",
-        "ceiling": "CEIL",
-        "clamp": "RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1",
-        "concatenate": "CONCATENATION",
-        "constant pad": "PAD PADV2",
-        "convert": "QUANTIZE DEQUANTIZE CAST",
-        "convolution": "CONV_2D DEPTHWISE_CONV_2D",
-        "copy": "RESHAPE EXPAND_DIMS SQUEEZE",
-        "cosine": "COS",
-        "deconvolution": "TRANSPOSE_CONV",
-        "divide": "DIV",
-        "dynamic fully connected": "FULLY_CONNECTED BATCH_MATMUL",
-        "even split": "SPLIT",
-        "fully connected": "FULLY_CONNECTED CONV_2D BATCH_MATMUL",
-        "global average pooling": "MEAN AVERAGE_POOL_2D",
-        "hardswish": "HARD_SWISH",
-        "max pooling": "MAX_POOL_2D",
-        "multiply": "MUL",
-        "negate": "NEG",
-        "reciprocal square root": "RSQRT",
-        "sigmoid": "LOGISTIC",
-        "sine": "SIN",
-        "square root": "SQRT",
-        "static constant pad": "PAD PADV2",
-        "static mean": "MEAN",
-        "static reshape": "RESHAPE EXPAND_DIMS SQUEEZE",
-        "static slice": "SLICE STRIDED_SLICE",
-        "static transpose": "TRANSPOSE",
-        "subtract": "SUB",
-    }.items()
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,12 +140,9 @@ def _certain_pairs(rows: Sequence[Row], ops: Sequence[Op], graph: Graph) -> list
 
 
 def _fits(row: Row, op: Op, graph: Graph) -> bool:
-    words = row.type.split(" (")[0].lower()
-    if op.name not in _XNNPACK_OPS.get(words, {words.upper().replace(" ", "_")}):
+    if op.name not in xnnpack_operators.ops_of(row.type):
         return False
-    if words == "convolution":
-        return op.name == "DEPTHWISE_CONV_2D" or "DWConv" not in row.type
-    if words == "fully connected" and op.name == "CONV_2D":
+    if xnnpack_operators.name_of(row.type) == "fully connected" and op.name == "CONV_2D":
         # Only a convolution of single pixels is one.
         return graph.tensors[op.inputs[1]].spec.shape[1:3] == (1, 1)
     return True

@@ -21,6 +21,7 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.models.graph import Op
+from edge_exray.profiling import xnnpack_operators
 from edge_exray.profiling.op_profiler import OpSample, Subject
 from edge_exray.profiling.timing import Blocks
 
@@ -39,37 +40,8 @@ _KERNEL_MODES = {"xnnpack": "delegate", "builtin": "builtin"}
 _OPERATOR = 2
 _DELEGATE_OPERATOR = 8
 
-# Beginning of the name of an op of XNNPACK (`xnn_operator_type_to_string`) to the ops of TFLite that it computes.
-_XNNPACK_OPS = {
-    "Convolution": ("CONV_2D", "DEPTHWISE_CONV_2D"),
-    "Deconvolution": ("TRANSPOSE_CONV",),
-    "Fully Connected": ("FULLY_CONNECTED", "CONV_2D", "BATCH_MATMUL"),
-    "Batch Matrix Multiply": ("BATCH_MATMUL",),
-    "Average Pooling": ("AVERAGE_POOL_2D", "MEAN"),
-    "Global Average Pooling": ("AVERAGE_POOL_2D", "MEAN"),
-    "Max Pooling": ("MAX_POOL_2D",),
-    "Mean": ("MEAN",),
-    "Sum": ("SUM", "MEAN"),
-    "Add": ("ADD",),
-    "Subtract": ("SUB",),
-    "Multiply": ("MUL",),
-    "Divide": ("DIV",),
-    "Softmax": ("SOFTMAX",),
-    "Sigmoid": ("LOGISTIC",),
-    "Tanh": ("TANH",),
-    "Clamp": ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1"),
-    "HardSwish": ("HARD_SWISH",),
-    "Constant Pad": ("PAD", "PADV2"),
-    "Transpose": ("TRANSPOSE",),
-    "Resize Bilinear": ("RESIZE_BILINEAR",),
-    "Concatenate": ("CONCATENATION",),
-    "Convert": ("QUANTIZE", "DEQUANTIZE"),
-    "Copy": ("RESHAPE", "EXPAND_DIMS", "SQUEEZE", "CONCATENATION"),
-    "Static Reshape": ("RESHAPE", "EXPAND_DIMS", "SQUEEZE"),
-    "Slice": ("SLICE", "STRIDED_SLICE", "SPLIT"),
-}
 # What XNNPACK also inserts beside an op of the graph, and what it lets its neighbours do.
-_INSERTED = {"Convert", "Copy", "Static Reshape", "Transpose", "Clamp"}
+_INSERTED = {"convert", "copy", "static reshape", "transpose", "clamp"}
 _FUSED = {"PAD", "RESHAPE", "EXPAND_DIMS", "SQUEEZE", "QUANTIZE", "DEQUANTIZE", "RELU", "RELU6", "TRANSPOSE"}
 
 
@@ -315,17 +287,14 @@ def match(ops: Sequence[Op], tags: Sequence[str]) -> list[int]:
     owners: list[int] = []
     place = 0
     for tag in tags:
-        kind = next((name for name in sorted(_XNNPACK_OPS, key=len, reverse=True) if tag.startswith(name)), None)
-        if kind is None:
-            raise errors.ProfilingError(f"LiteRT's own profiler shows an op of XNNPACK that is not known: {tag}")
-        candidates = ("DEPTHWISE_CONV_2D",) if "DWConv" in tag else _XNNPACK_OPS[kind]
+        candidates = xnnpack_operators.ops_of(tag)
         found = place
         while found < len(ops) and ops[found].name not in candidates and ops[found].name in _FUSED:
             found += 1
         if found < len(ops) and ops[found].name in candidates:
             owners.append(ops[found].index)
             place = found + 1
-        elif kind in _INSERTED and ops:
+        elif xnnpack_operators.name_of(tag) in _INSERTED and ops:
             owners.append(owners[-1] if owners else ops[0].index)
         else:
             where = f"where the graph has {ops[found].name}" if found < len(ops) else "after the last op of the graph"

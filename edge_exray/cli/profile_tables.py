@@ -1,7 +1,7 @@
 """The tables that `exray profile` prints."""
 
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_exray.reporting import formats
@@ -39,27 +39,23 @@ def slowest_ops(model: "ModelProfile", top: int) -> "rich.table.Table":
 
 
 def summary(profile: "KernelProfile") -> "rich.table.Table":
-    """Returns a line for each model."""
+    """Returns a column for each model."""
     first = profile.models[0].latency_ms.p50
-    columns = ("p50 ms", "from", "to", "p90 ms", "to first", "init ms", "memory", "size")
-    rows = []
-    for model in profile.models:
-        latency = model.latency_ms
-        low, high = latency.intervals.get("p50") or (None, None)
-        rows.append(
-            (
-                name(model),
-                formats.number(latency.p50),
-                formats.number(low),
-                formats.number(high),
-                formats.number(latency.p90),
-                f"{formats.number(latency.p50 / first)} x",
-                formats.number(model.init_ms),
-                formats.size(model.memory_bytes),
-                formats.size(model.bytes),
-            )
-        )
-    return _table([("model", "fold"), *((column, "right") for column in columns)], rows)
+    figures: dict[str, Callable[[ModelProfile], str]] = {
+        "p50 ms": lambda m: formats.number(m.latency_ms.p50),
+        "its interval": lambda m: (
+            " to ".join(map(formats.number, m.latency_ms.intervals.get("p50") or ())) or "unknown"
+        ),
+        "p90 ms": lambda m: formats.number(m.latency_ms.p90),
+        "p50 under the profiler": lambda m: formats.number((m.profiled_ms or {}).get("p50")),
+        "times the first": lambda m: f"{formats.number(m.latency_ms.p50 / first)} x",
+        "init ms": lambda m: formats.number(m.init_ms),
+        "memory": lambda m: formats.size(m.memory_bytes),
+        "file": lambda m: formats.size(m.bytes),
+        "machine": lambda m: "noisy" if (m.noise or {}).get("noisy") else "quiet enough" if m.noise else "unknown",
+    }
+    heads = [("", "left"), *((name(model), "right-fold") for model in profile.models)]
+    return _table(heads, [(title, *map(figure, profile.models)) for title, figure in figures.items()])
 
 
 def comparison(profile: "KernelProfile") -> "rich.table.Table | None":

@@ -448,7 +448,7 @@ def _run(seed: int, faults: Sequence[Fault]) -> list[str]:
         pairs.append(Pair(reference, edge, {} if any(f.without_source for f in faults) else source))
         statistics.update(reference[None], edge[None])
     diagnosis = diagnose(statistics, pairs)
-    return diagnosis.hypotheses[0].kinds if diagnosis.code and diagnosis.hypotheses else []
+    return diagnosis.hypotheses[0].kinds if diagnosis.hypotheses and diagnosis.explained else []
 
 
 def _png(picture: Picture) -> np.ndarray:

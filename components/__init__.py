@@ -7,7 +7,7 @@ _MODULES = {
     "EdgeConverter": "edge_converter.component",
     "EdgeReplay": "edge_replay.component",
     "KernelProfiler": "kernel_profiler.component",
-    "LatestBlessedReportStrategy": "resolvers",
+    "LatestBlessedStrategy": "resolvers",
     "LayerValidator": "layer_validator.component",
 }
 

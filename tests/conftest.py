@@ -2,11 +2,13 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import models_zoo
 import numpy as np
 import pytest
+import warm_converter
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -17,6 +19,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The same examples on every run, and no limits of time: a busy machine is no failure.
 settings.register_profile("edge-exray", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edge-exray")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_conversions() -> Iterator[None]:
+    """See `warm_converter`."""
+    with warm_converter.warm():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -374,6 +374,15 @@ def test_the_first_op_that_is_wrong_by_itself_is_the_suspect(validate, edge_mode
     assert found["inherited_nrmse"] < found["nrmse"]
 
 
+def test_a_range_that_was_moved_is_no_narrow_calibration(validate, edge_models, tmp_path):
+    """It cuts off under 1 % of the values, as calibration frames that lack the extremes would, but is half empty."""
+    edge = tmp_path / "edge.tflite"
+    edge.write_bytes(tampering.shift_zero_point(pathlib.Path(edge_models["int8"]).read_bytes(), 2, 70))
+    report = validate(edge, spec=dataclasses.replace(SPEC, max_own_error=2))
+    assert check(report, "own_error").evidence["layer"] == 2
+    assert validate(spec=dataclasses.replace(SPEC, max_own_error=2))
+
+
 def test_inherited_error_is_told_from_own_error(validate, edge_models, tmp_path):
     edge = tmp_path / "edge.tflite"
     edge.write_bytes(tampering.scale_weights(pathlib.Path(edge_models["int8"]).read_bytes(), 1, 3.0))

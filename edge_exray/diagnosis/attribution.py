@@ -162,7 +162,7 @@ def _sentence(output: str, total: DriftStatistics, legs: Sequence[LegShare], bla
     if not total.rmse and _is_whole(total):
         return f"Output {output} of the app equals the cloud model's; {verdict}."
     size = f"nRMSE {total.nrmse:.3g}" if _is_whole(total) else "NaN or infinite values"
-    parts = ", ".join(f"{leg.share:.0%} {leg.leg}" for leg in legs)
+    parts = ", ".join(f"{leg.share:.1%} {leg.leg}" for leg in legs)
     sentence = f"The error of output {output} between cloud and app ({size}) is {parts}"
     if together < _CANCEL:
         verdict = f"the legs' errors partly cancel; {verdict}"

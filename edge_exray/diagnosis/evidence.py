@@ -144,7 +144,7 @@ def gather(
 
 def _diagnose_inputs(channels: dict[str, ChannelStatistics], samples: list[InputSample]) -> dict[str, Diagnosis]:
     inputs = {name: diagnose(statistic) for name, statistic in channels.items()}
-    unexplained = {name: channels[name] for name, d in inputs.items() if d.hypothesis and not d.code}
+    unexplained = {name: channels[name] for name, d in inputs.items() if d.hypothesis and not d.explained}
     swapped = swaps.find_swaps(unexplained)
     for name, other in swapped.items():
         hypothesis = f"it holds what belongs to input {other}, the two are swapped"

@@ -1,10 +1,10 @@
-"""`exray convert` as a process."""
+"""`exray convert`."""
 
 import json
 import re
 
 import pytest
-import test_main
+from exray_command import REVERSING_MODULE, complaints, exray
 
 from edge_exray import schemas
 from edge_exray.contract import InputContract
@@ -14,14 +14,14 @@ from edge_exray.models.tflite import EdgeModel
 
 
 def convert(saved_model, *options):
-    return test_main.exray("convert", saved_model, *options)
+    return exray("convert", saved_model, *options)
 
 
 def test_what_was_asked_for_is_written_and_told(conv_net, eval_examples, tmp_path):
     contract = tmp_path / "contract.json"
     contract.write_text('{"inputs": {"image": {"channels": "RGB", "height": 16, "width": 16}}}')
     module = tmp_path / "app.py"
-    module.write_text(test_main.MODULE)
+    module.write_text(REVERSING_MODULE)
     result = convert(
         conv_net,
         *("--out", tmp_path / "edge.tflite", "--report", tmp_path / "conversion.json", "--examples", eval_examples),
@@ -29,7 +29,7 @@ def test_what_was_asked_for_is_written_and_told(conv_net, eval_examples, tmp_pat
         *("--keep-float-layer", "depthwise/.*"),
     )
     assert result.returncode == 0, result.stderr
-    assert test_main.complaints(result) == []
+    assert complaints(result) == []
     record = json.loads((tmp_path / "conversion.json").read_text())
     schemas.check(record, "conversion", ArtifactError)
     assert (record["quantization"], record["calibration"]["frames"]) == ("int8", 12)
@@ -56,6 +56,6 @@ def test_what_was_asked_for_is_written_and_told(conv_net, eval_examples, tmp_pat
 def test_what_cannot_be_is_one_line_and_no_file(options, words, conv_net, tmp_path):
     result = convert(conv_net, "--out", tmp_path / "edge.tflite", *options)
     assert result.returncode == 1
-    [line] = test_main.complaints(result)
+    [line] = complaints(result)
     assert re.search(words, line)
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,6 @@
-"""The `exray` command as a process: what it prints, and its exit status."""
+"""The `exray` command: what it prints, and its exit status."""
 
 import json
-import os
 import pathlib
 import re
 import subprocess
@@ -11,40 +10,23 @@ import numpy as np
 import pytest
 import tampering
 import typer.testing
+from exray_command import REVERSING_MODULE, complaints, exray, exray_process
 
 from edge_exray import errors
 from edge_exray.cli import main
 
-MODULE = """
-def reference_inputs_fn(example):
-    return {"image": example["image"]}
-
-def edge_inputs_fn(example):
-    return {"image": example["image"][..., ::-1]}
-"""
-
-
-def exray(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge_exray.cli.main", *map(str, arguments)]
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
-
-
-def complaints(result: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line for line in result.stderr.splitlines() if line]
-
 
 @pytest.fixture
 def validate(conv_net, edge_models, eval_examples, tmp_path):
-    def run(*options, edge=edge_models["int8"], examples=eval_examples):
+    def run(*options, edge=edge_models["int8"], examples=eval_examples, start=exray):
         fixed = ("--out", tmp_path / "out", "--float-edge", edge_models["none"], "--signature", "serving_dense")
-        return exray("validate", conv_net, edge, "--examples", examples, *fixed, *options)
+        return start("validate", conv_net, edge, "--examples", examples, *fixed, *options)
 
     return run
 
 
 def test_a_healthy_model_ends_with_0(validate, tmp_path):
-    result = validate("--profile", "--environment", "xnnpack:2")
+    result = validate("--profile", "--environment", "xnnpack:2", start=exray_process)
     assert result.returncode == 0, result.stderr
     assert complaints(result) == []
     assert re.search(r"all \d+ checks passed on 140 frames", " ".join(result.stdout.split()))
@@ -56,7 +38,7 @@ def test_a_healthy_model_ends_with_0(validate, tmp_path):
 
 def test_a_bug_ends_with_2_and_its_name(validate, tmp_path):
     module = tmp_path / "app.py"
-    module.write_text(MODULE)
+    module.write_text(REVERSING_MODULE)
     result = validate("--module", module)
     assert result.returncode == 2
     assert "reversed channels (BGR instead of RGB)" in " ".join(result.stdout.split())
@@ -94,7 +76,7 @@ def test_frames_may_fail_when_told_so(validate, tmp_path):
 
 
 def test_debug_shows_where_an_error_arose():
-    result = exray("--debug", "profile", "missing.tflite")
+    result = exray_process("--debug", "profile", "missing.tflite")
     assert result.returncode == 1
     assert "Traceback" in result.stderr
 

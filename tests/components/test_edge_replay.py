@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 
 import models_zoo
 import numpy as np
@@ -11,7 +12,6 @@ import psutil
 import pytest
 import tensorflow as tf
 from tfx import types
-from tfx.components.util import udf_utils
 from tfx.types import artifact_utils, standard_artifacts
 
 from edge_exray import errors
@@ -50,17 +50,16 @@ def label_fn(example):
         raise KeyError("no such class")
     return example["label"][0]
 """
-# Fails on two of the frames, the first of which the alignment would see, and leaves a note of the process and thread.
+# Fails on three frames, of which the alignment would see the first of each split, and leaves a note of the process and
+# thread that it ran in.
 UNRELIABLE = (
     BGR
     + """
 import os, pathlib, threading
 
 def label_fn(example):
-    note = pathlib.Path(__file__).parent / "workers" / f"{os.getpid()}-{threading.get_ident()}"
-    note.parent.mkdir(exist_ok=True)
-    note.touch()
-    if example["name"][0] in (b"eval-0", b"eval-7"):
+    (pathlib.Path(os.environ["NOTES"]) / f"{os.getpid()}-{threading.get_ident()}").touch()
+    if example["name"][0] in (b"train-0", b"eval-0", b"eval-7"):
         raise KeyError("no such class")
     return example["label"][0]
 """
@@ -69,7 +68,13 @@ TWO_THREADS = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"
 TWO_PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 SPLITS = {"train": 25, "eval": 15, "empty": 0}
 # The parameters of the fixture `expected`.
-AS_EXPECTED = {"splits": ["train", "eval"], "slice_keys": ["light"], "kernel_frames": 4, "environments": ["xnnpack:2"]}
+AS_EXPECTED = {
+    "splits": ["train", "eval"],
+    "slice_keys": ["light"],
+    "max_failed_frames": 3,
+    "kernel_frames": 4,
+    "environments": ["xnnpack:2"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +153,20 @@ def left_behind(output: EdgeReplayResult) -> list[str]:
     return [str(path) for path in pathlib.Path(output.uri).rglob("*") if path.is_file()]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def notes(tmp_path_factory) -> Iterator[pathlib.Path]:
+    """The folder of the notes that `UNRELIABLE` leaves; worker processes inherit the environment."""
+    folder = tmp_path_factory.mktemp("notes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NOTES", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="module")
 def expected(conv_net, edge_models, examples, tmp_path_factory) -> ReplayResult:
     """The same replay by the library, frame by frame in this process."""
     folder = tmp_path_factory.mktemp("expected")
-    (folder / "app.py").write_text(BGR)
+    (folder / "app.py").write_text(UNRELIABLE)
     files = [str(f) for split in ("train", "eval") for f in pathlib.Path(examples.uri, f"Split-{split}").iterdir()]
     functions = load_functions(str(folder / "app.py"))
     return replay(
@@ -162,6 +176,7 @@ def expected(conv_net, edge_models, examples, tmp_path_factory) -> ReplayResult:
         functions=functions,
         options=TallyOptions(
             ("light",),
+            max_failed_frames=3,
             environments=("xnnpack:2",),
             sampling=sample(lambda: read_tfrecords(files), functions, 0, 4),
         ),
@@ -182,14 +197,26 @@ def assert_same_statistics(result: ReplayResult, expected: ReplayResult) -> None
             np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance, err_msg=f"{key} {field.name}")
 
 
-@pytest.mark.parametrize("beam_args", [[], TWO_PROCESSES], ids=["in_memory", "two_processes"])
-def test_beam_learns_what_the_library_learns(beam_args, models, examples, output, expected):
-    do(models, examples, output, module=BGR, beam_args=beam_args, **AS_EXPECTED)
+@pytest.mark.parametrize("beam_args", [TWO_THREADS, TWO_PROCESSES], ids=["two_threads", "two_processes"])
+def test_beam_learns_what_the_library_learns(beam_args, models, examples, output, expected, notes, monkeypatch):
+    opened = []
+    genuine = replayer.Replayer.__init__
+    monkeypatch.setattr(replayer.Replayer, "__init__", lambda *args: opened.append(1) or genuine(*args))
+    for note in notes.iterdir():
+        note.unlink()
+    do(models, examples, output, module=UNRELIABLE, beam_args=beam_args, **AS_EXPECTED)
+
+    # Models open once in this process, however many threads it runs, and no process outlives the replay.
+    assert len(opened) == 1
+    assert not [c for c in psutil.Process().children(recursive=True) if "edge_exray.replay" in " ".join(c.cmdline())]
+    workers = {int(note.name.split("-")[0]) for note in notes.iterdir()} - {os.getpid()}
+    assert len(workers) in ((1, 2) if beam_args == TWO_PROCESSES else (0,))
 
     result = ReplayResult.open(output.uri)
     predictions = {p["frame_id"][0]: p for p in result.predictions()}
     twins = {p["frame_id"][0]: p for p in expected.predictions()}
-    assert set(predictions) == {f"{split}-{i}".encode() for split in ("train", "eval") for i in range(SPLITS[split])}
+    names = {f"{split}-{i}".encode() for split in ("train", "eval") for i in range(SPLITS[split])}
+    assert set(predictions) == set(twins) == names - {b"train-0", b"eval-0", b"eval-7"}
     for name, twin in twins.items():
         assert set(predictions[name]) == set(twin) == {
             "frame_id", "label", "light", "cloud/probabilities", "edge/probabilities", "env/rgb/probabilities",
@@ -212,37 +239,23 @@ def test_beam_learns_what_the_library_learns(beam_args, models, examples, output
             for name, value in getattr(twin, role).items():
                 np.testing.assert_array_equal(getattr(kept, role)[name], value)
     assert len(result.input_samples()) == 16
-    assert result.failures.to_dict() == {"frames": 40, "failed": 0, "reasons": []}
-    assert result.alignment == expected.alignment
-    assert output.get_string_custom_property("edge_model") == models["edge_model"].uri
-    assert output.get_int_custom_property("edge_model_id") == 42
-
-
-def test_frames_that_fail_are_counted_over_all_workers(models, examples, output, monkeypatch):
-    # Not packaged, so that the notes of the workers lie beside the module.
-    monkeypatch.setattr(udf_utils, "should_package_user_modules", lambda: False)
-    do(models, examples, output, module=UNRELIABLE, max_failed_frames=2, worst_frames=3, beam_args=TWO_PROCESSES)
-
-    result = ReplayResult.open(output.uri)
     document = result.failures.to_dict()
-    assert (document["frames"], document["failed"]) == (15, 2)
+    assert (document["frames"], document["failed"]) == (40, 3)
     (reason,) = document["reasons"]
-    assert (reason["error"], reason["count"]) == ("ModuleError", 2)
+    assert (reason["error"], reason["count"]) == ("ModuleError", 3)
     assert "app.py failed: KeyError: 'no such class' (line " in reason["message"]
     # Every second frame is in the other shard.
-    assert [frame.split("Split-eval/")[1] for frame in reason["frames"]] == [
-        "data-0.gz#0, id eval-0",
-        "data-1.gz#3, id eval-7",
+    assert [frame.split("Split-")[1] for frame in reason["frames"]] == [
+        "eval/data-0.gz#0, id eval-0",
+        "eval/data-1.gz#3, id eval-7",
+        "train/data-0.gz#0, id train-0",
     ]
-    assert len(list(result.predictions())) == 13
-    assert {s.frames for k, s in result.statistics.by_key.items()} == {13}
-    assert len(result.worst_frames()) == 3
     assert sorted(p.name for p in pathlib.Path(output.uri).iterdir()) == [
         "alignment.json", "frames", "input_samples", "layers", "predictions", "replay.json", "worst_frames"
     ]  # fmt: skip
-    notes = (pathlib.Path(output.uri).parent / "workers").iterdir()
-    workers = {int(note.name.split("-")[0]) for note in notes} - {os.getpid()}
-    assert 1 <= len(workers) <= 2
+    assert result.alignment == expected.alignment
+    assert output.get_string_custom_property("edge_model") == models["edge_model"].uri
+    assert output.get_int_custom_property("edge_model_id") == 42
 
 
 def test_more_failed_frames_than_allowed_are_an_error_and_no_result(models, examples, output):
@@ -261,17 +274,6 @@ def test_failures_are_added_up_when_each_worker_had_few(tmp_path):
     with pytest.raises(errors.DataError, match=r"more than 1 frames failed.*label_fn failed \(first at data.gz#3\)"):
         beam_replay.take_failures(tmp_path, TallyOptions(max_failed_frames=1))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_models_open_once_in_a_process_of_several_threads(models, examples, output, expected, monkeypatch):
-    opened = []
-    genuine = replayer.Replayer.__init__
-    monkeypatch.setattr(replayer.Replayer, "__init__", lambda *args: opened.append(1) or genuine(*args))
-    do(models, examples, output, module=BGR, beam_args=TWO_THREADS, **AS_EXPECTED)
-    assert len(opened) == 1
-    assert_same_statistics(ReplayResult.open(output.uri), expected)
-    children = psutil.Process().children(recursive=True)
-    assert not [child for child in children if "edge_exray.replay.kernel_worker" in child.cmdline()]
 
 
 def test_frames_that_share_an_id_count_as_frames_of_their_own(models, examples, output):

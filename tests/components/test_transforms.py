@@ -209,7 +209,8 @@ def test_replay_feeds_the_reference_what_transform_makes_and_the_app_the_raw_fea
         module_file=str(module),
     )
     context = replay.Executor.Context(
-        beam_pipeline_args=["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+        # Another process, which knows nothing of the graph; one of them is enough to show it.
+        beam_pipeline_args=["--direct_running_mode=multi_processing", "--direct_num_workers=1"],
         tmp_dir=str(tmp_path / "temporary"),
     )
     output = {"replay": _out(EdgeReplayResult(), tmp_path / "replay")}
@@ -235,7 +236,7 @@ def test_profiler_feeds_transformed_examples(models, examples, graph, tmp_path):
         edge_model=_channel(models["edge_model"][0]),
         examples=_channel(examples),
         transform_graph=_channel(graph),
-        profile_spec='{"runs": 2, "warmup_runs": 1}',
+        profile_spec='{"runs": 2, "warmup_runs": 1, "precision": null}',
     )
     outputs = {
         "blessing": _out(standard_artifacts.InfraBlessing(), tmp_path / "blessing"),

@@ -8,6 +8,7 @@ import sys
 import models_zoo
 import numpy as np
 import pytest
+import warm_converter
 
 from edge_exray import errors, schemas
 from edge_exray.conversion import converter
@@ -83,9 +84,10 @@ def test_record_describes_the_files(conversions, conv_net):
 
 
 def test_same_inputs_give_the_same_bytes(conversions, conv_net, tmp_path):
-    again = converter.convert(
-        conv_net, tmp_path / "new" / "model.tflite", signature="serving_dense", calibration=_frames()
-    )
+    with warm_converter.cold():
+        again = converter.convert(
+            conv_net, tmp_path / "new" / "model.tflite", signature="serving_dense", calibration=_frames()
+        )
 
     assert again.fingerprint == conversions["int8"].fingerprint
     assert again.calibration == conversions["int8"].calibration
@@ -213,9 +215,8 @@ def test_op_without_kernels_of_a_mode_is_named(tmp_path):
 
 def test_memory_limit_stops_the_conversion(conv_net, tmp_path):
     # TensorFlow alone needs more.
-    with pytest.raises(
-        errors.ConversionError, match=r"stopped at \d+ MiB of memory, the limit is 100 MiB, while importing"
-    ):
+    told = r"stopped at \d+ MiB of memory, the limit is 100 MiB, while importing"
+    with warm_converter.cold(), pytest.raises(errors.ConversionError, match=told):
         converter.convert(conv_net, tmp_path / "model.tflite", quantization="none", memory_limit=100 * 2**20)
     assert not list(tmp_path.iterdir())
 

@@ -59,7 +59,7 @@ def test_nobody_is_blamed_when_all_is_well(judge):
     assert (found["blame"], found["suspect"], found["output"]) == (None, None, "probabilities")
     assert list(shares(report)) == ["quantization", "conversion", "preprocessing"]
     assert shares(report)["quantization"] > 0.999
-    assert found["sentence"].endswith("100% quantization, 0% conversion, 0% preprocessing: no leg is to blame.")
+    assert found["sentence"].endswith("100.0% quantization, 0.0% conversion, 0.0% preprocessing: no leg is to blame.")
 
 
 def test_a_model_that_is_its_own_twin_has_no_error(judge, contents):

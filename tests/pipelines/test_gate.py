@@ -13,7 +13,7 @@ from edge_exray.pipelines import run_record, tiles
 pytestmark = pytest.mark.pipeline
 
 # Enough for a model that the thresholds fit, in a fraction of the demo's time.
-TRAIN_STEPS = 120
+TRAIN_STEPS = 80
 TILES_PER_CLASS = 60
 
 
@@ -78,7 +78,11 @@ def test_the_blessing_tells_its_story(run, healthy):
     assert plain(infra_blessing)["blessed"] == 1
 
 
-@pytest.mark.parametrize("scenario", gate_scenarios.FAULTS, ids=lambda scenario: scenario.name)
+# What an app may do otherwise to its inputs is one fault to the gate: `benchmarks.gate` shows it the other one.
+FAULTS = [scenario for scenario in gate_scenarios.FAULTS if "unit_scale" not in str(scenario.options)]
+
+
+@pytest.mark.parametrize("scenario", FAULTS, ids=lambda scenario: scenario.name)
 def test_a_fault_is_blocked_and_its_cause_is_named(scenario, run, healthy):
     record = run(scenario)
 

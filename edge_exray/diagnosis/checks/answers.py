@@ -96,7 +96,8 @@ def accuracy_drop(evidence: Evidence) -> Finding | None:
         "p_value": drop.p_equal(),
         "limit": limit,
     }
-    message = f"Accuracy is {cloud:.3f} in the cloud and {edge:.3f} on the edge; a drop of {limit:g} is allowed."
+    change = f"a drop of {drop.value:.3f}" if drop.value > 0 else "no drop"
+    message = f"Accuracy is {cloud:.3f} in the cloud and {edge:.3f} on the edge, {change}; {limit:g} is allowed."
     return judge(drop, limit, evidence.spec).result("accuracy_drop", message, figures), []
 
 

@@ -30,7 +30,7 @@ def preprocessing(evidence: Evidence) -> Finding:
     }
     if not bad:
         message = "The edge inputs equal the reference inputs."
-        named = {name: d.hypothesis for name, d in evidence.inputs.items() if d.code and d.hypotheses}
+        named = {name: d.hypothesis for name, d in evidence.inputs.items() if d.explained and d.hypotheses}
         if named:
             message = f"The edge inputs are near the reference inputs, within an nRMSE of {limit:g}, but not equal: "
             message += "; ".join(f"{name}: {hypothesis}" for name, hypothesis in named.items()) + "."
@@ -46,7 +46,7 @@ def preprocessing(evidence: Evidence) -> Finding:
     if others:
         swaps = {tuple(sorted((other, d.swapped_with))) for other, d in others if d.swapped_with}
         plural = "inputs differ" if len(others) > 1 else "input differs"
-        more = [other if d.swapped_with or not d.code else f"{other} ({d.hypothesis})" for other, d in others]
+        more = [other if d.swapped_with or not d.explained else f"{other} ({d.hypothesis})" for other, d in others]
         message += f" {len(others)} more {plural}: {listed(more)}"
         message += "".join(f"; {one} and {two} are swapped" for one, two in sorted(swaps)) + "."
     return finding("preprocessing", False, message, figures)

@@ -64,6 +64,11 @@ class Diagnosis:
     hypotheses: list[Hypothesis] = dataclasses.field(default_factory=list, kw_only=True)
     swapped_with: str | None = dataclasses.field(default=None, kw_only=True)
 
+    @property
+    def explained(self) -> bool:
+        """Whether something explains the difference, in a line of code or in words alone."""
+        return self.code is not None or any(h.explains for h in self.hypotheses)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns an entry of `preprocessing` in `schemas/report.schema.json`, but for its pictures."""
         document = {

@@ -6,6 +6,7 @@ permutation of the channels and the affine map of each channel (`channel_fit`), 
 variance that it leaves. A change must at least halve that share, so that the simplest explanation wins.
 """
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,6 +59,8 @@ _SAME_RANGE, _CONVERTED = 3e-3, 6e-3
 # The same for means over blocks, which a blur changes too.
 _COARSE = 5e-2
 _RANKED = 3
+# A difference that changes from frame to frame has so many forms at most: tags tell eight orientations.
+_MOST_KINDS_OF_FRAMES = 8
 
 
 def is_image(value: np.ndarray) -> bool:
@@ -119,14 +122,20 @@ class _Scored:
 
 
 class _Search:
-    def __init__(self, reference: np.ndarray, edge: np.ndarray, pairs: Sequence[Pair]) -> None:
+    def __init__(
+        self,
+        reference: np.ndarray,
+        edge: np.ndarray,
+        pairs: Sequence[Pair],
+        convention: value_ranges.Convention | None = None,
+    ) -> None:
         self._reference, self._edge = reference, edge
         self._out = reference.shape[1], reference.shape[2]
         # Pictures with much in them tell most.
         busiest = np.argsort(-reference.std((1, 2)).sum(-1), kind="stable")[:_FRAMES]
         self._chosen = np.sort(busiest)
         self._points = Points.spread(*self._out)
-        self._convention = value_ranges.detect(reference)
+        self._convention = convention or value_ranges.detect(reference)
         self._source: PictureSource | None = None
         self._pairs = pairs
         self._pixels = self._convention.to_pixels(reference)
@@ -145,6 +154,8 @@ class _Search:
         # What single pixels show costs little; most faults are found here.
         if not self._done(beam[0]):
             beam = self._widen(beam, self._pointwise)
+        if not self._done(beam[0]) and (by_frame := self._by_frame()):
+            return [by_frame]
         if not self._done(beam[0]):
             self._find_source()
             self._rendered.clear()
@@ -164,6 +175,37 @@ class _Search:
     def _done(self, scored: _Scored) -> bool:
         limit = _TWO_ROUNDINGS if _in_bytes(scored.state) else _ROUNDING
         return scored.fit.residual < limit or self._truncation(scored) is not None
+
+    def _by_frame(self) -> Hypothesis | None:
+        """Explains each frame alone, as where an app heeds what only some files say: a tag of the orientation, say."""
+        counted: collections.Counter[tuple[Change, ...]] = collections.Counter()
+        residual = 0.0
+        for i in range(len(self._reference)):
+            found = self._alone(i)
+            if found is None or len(counted) > _MOST_KINDS_OF_FRAMES:
+                return None
+            counted[found.changes] += 1
+            residual = max(residual, found.residual)
+        if len(counted) < 2:
+            return None
+        frames = len(self._reference)
+        changes = [
+            dataclasses.replace(change, description=f"{change.description} in {count} of {frames} frames", code="x")
+            for changes, count in counted.most_common()
+            for change in changes
+        ]
+        return Hypothesis(tuple(changes), residual)
+
+    def _alone(self, frame: int) -> Hypothesis | None:
+        """Returns what single pixels show of one frame, without any change where both sides agree; None if nothing."""
+        reference, edge = self._reference[[frame]], self._edge[[frame]]
+        if rounding.agree(reference, edge, self._convention.scale):
+            return Hypothesis((), 0.0)
+        search = _Search(reference, edge, self._pairs[frame : frame + 1], self._convention)
+        beam = search._best(map(search._score, search._starts()))
+        if not search._done(beam[0]):
+            beam = search._widen(beam, search._pointwise)
+        return search._hypothesis(beam[0]) if search._done(beam[0]) else None
 
     def _best(self, scored: Iterable[_Scored]) -> list[_Scored]:
         return sorted({id(s): s for s in scored}.values(), key=lambda s: s.score)[:_BEAM]

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import numpy as np
@@ -240,3 +241,30 @@ def test_a_diagnosis_ranks_hypotheses():
     assert found.hypothesis == found.hypotheses[0].description
     assert found.code == found.hypotheses[0].code
     assert found.residual == found.hypotheses[0].residual < 2e-3
+
+
+TURNS = {
+    "a quarter where the camera was held upright": (
+        (0, 1),
+        ["rotated by 90 degrees counter-clockwise in 3 of 6 frames"],
+    ),
+    "as the camera was held": (
+        (0, 1, 2),
+        ["rotated by 90 degrees counter-clockwise in 2 of 6 frames", "rotated by 180 degrees in 2 of 6 frames"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("turns", "words"), TURNS.values(), ids=TURNS)
+def test_an_orientation_that_changes_from_frame_to_frame_is_told(turns, words):
+    """As of an app that ignores the orientation that a camera writes into the file."""
+    pairs = [
+        dataclasses.replace(pair, edge=np.rot90(pair.edge, turns[i % len(turns)]).copy())
+        for i, pair in enumerate(pairs_of(right))
+    ]
+    hypothesis, *others = search(pairs)
+    assert not others
+    assert hypothesis.explains
+    assert {change.kind for change in hypothesis.changes} == {"rotation"}
+    assert [change.description for change in hypothesis.changes] == words
+    assert hypothesis.code == "x"

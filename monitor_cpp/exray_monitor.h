@@ -16,6 +16,7 @@
 //
 // With TensorFlow Lite, exray_tflite.h does the three lines around the run, and logs layers, in one.
 //
+// A log ends with its Monitor: an app that leaves by exit() calls close() before. The child of a fork logs nothing.
 // Nothing here throws into the app or fails it: what goes wrong is counted in the log and told to Options::on_problem.
 // A Monitor may be used from any number of threads, a Frame by one at a time. Also built without exceptions and RTTI.
 #ifndef EXRAY_MONITOR_H_
@@ -85,8 +86,8 @@ namespace exray {
 
 inline constexpr char kVersion[] = "0.1.0";
 
-// Each level logs all of the one before: outputs (answers, times, hash of the raw data), inputs (what the model was fed,
-// raw data), layers (tensors between the ops, times of the ops).
+// Each level logs all of the one before: outputs (answers, times, hash of the raw data), inputs (what the model was
+// fed, raw data), layers (tensors between the ops, times of the ops).
 enum class Level { off, outputs, inputs, layers };
 
 // What is logged of raw data; by_level: the hash at level outputs, the value above.
@@ -291,15 +292,15 @@ struct Sampling {
 };
 
 struct Options {
-  std::string path;  // of the log's first file; its directory exists
-  Level level = Level::inputs;
+  std::string path;  // of the log's first file
+  Level level = Level::outputs;
   Sampling sampling;
   Raw raw = Raw::by_level;
   Policy policy = Policy::drop;
-  std::size_t queue_bytes = std::size_t{64} << 20;  // of frames waiting to be written; one frame is always let in
-  std::uint64_t file_bytes = 0;                     // a file that reaches it is followed by another; 0: no limit
-  std::uint64_t max_bytes = 0;                      // of all files of the log; the oldest are deleted; 0: no limit
-  bool sync = false;                                // fsync after every record, not only at the end of a file
+  std::size_t queue_bytes = std::size_t{128} << 20;    // of frames waiting to be written; a larger one waits alone
+  std::uint64_t max_bytes = std::uint64_t{1} << 30;  // of all files of the log; the oldest are deleted; 0: no limit
+  std::uint64_t file_bytes = 0;                      // of a file, before the next is begun; 0: an eighth of max_bytes
+  bool sync = false;                                 // fsync after every record, not only at the end of a file
   // What the log says of its origin; what is empty or 0 is left out.
   std::string model_sha256;  // see sha256_of_file
   std::string model_name, input_contract, device_name, device_os, app_name, app_version, kernels;
@@ -524,9 +525,9 @@ inline void put_text(std::string& out, std::string_view key, std::string_view te
   out += text;
 }
 
-inline std::string ints(const std::int64_t* values, std::size_t count) {
+inline std::string ints(const std::vector<std::int64_t>& values) {
   std::string numbers, result;
-  for (std::size_t i = 0; i < count; ++i) put_varint(numbers, static_cast<std::uint64_t>(values[i]));
+  for (std::int64_t value : values) put_varint(numbers, static_cast<std::uint64_t>(value));
   put_field(result, 1, numbers.size());
   return result + numbers;
 }
@@ -547,7 +548,7 @@ inline std::string texts(const std::vector<std::string>& values) {
 }
 
 inline void put_int(std::string& out, std::string_view key, std::int64_t value) {
-  put_list(out, key, kInts, ints(&value, 1));
+  put_list(out, key, kInts, ints({value}));
 }
 
 inline void put_count(std::string& out, const std::string& key, std::uint64_t value) {
@@ -557,10 +558,10 @@ inline void put_count(std::string& out, const std::string& key, std::uint64_t va
 // The features of a tensor but its value.
 inline void put_description(std::string& out, const std::string& role, const std::string& name, const Tensor& tensor) {
   put_text(out, role + ".dtype/" + name, info(tensor.dtype).name);
-  put_list(out, role + ".shape/" + name, kInts, ints(tensor.shape.data(), tensor.shape.size()));
+  put_list(out, role + ".shape/" + name, kInts, ints(tensor.shape));
   if (tensor.scale.empty()) return;
   put_list(out, role + ".scale/" + name, kFloats, floats(tensor.scale.data(), tensor.scale.size()));
-  put_list(out, role + ".zero_point/" + name, kInts, ints(tensor.zero_point.data(), tensor.zero_point.size()));
+  put_list(out, role + ".zero_point/" + name, kInts, ints(tensor.zero_point));
   if (tensor.scale.size() > 1) put_int(out, role + ".axis/" + name, tensor.axis);
 }
 
@@ -613,7 +614,7 @@ inline std::vector<std::string> names_in(const std::string& directory) {
   return names;
 }
 
-// Battery and temperature, where Linux tells them.
+// Battery (of several the emptiest) and temperature (the hottest zone), where Linux tells them.
 struct Climate {
   std::optional<float> battery_percent, temperature_c;
 
@@ -621,9 +622,10 @@ struct Climate {
     Climate climate;
     const std::string supplies = "/sys/class/power_supply/", zones = "/sys/class/thermal/";
     for (const std::string& name : names_in(supplies)) {
-      if (first_line(supplies + name + "/type") != "Battery") continue;
       const std::string percent = first_line(supplies + name + "/capacity");
-      if (!percent.empty()) climate.battery_percent = std::strtof(percent.c_str(), nullptr);
+      if (percent.empty()) continue;
+      const float charge = std::strtof(percent.c_str(), nullptr);
+      climate.battery_percent = std::min(climate.battery_percent.value_or(charge), charge);
     }
     for (const std::string& name : names_in(zones)) {
       if (name.rfind("thermal_zone", 0) != 0) continue;
@@ -654,11 +656,13 @@ inline std::uint64_t record_size(std::size_t features) { return 8 + 4 + field_si
 // The files of a log: names, rotation, records. Used by one thread.
 class LogFiles {
  public:
+  static constexpr std::uint64_t kFooterBytes = 4096;  // more than one takes
+
   enum class Outcome { written, written_to_second, io, too_large };
 
   LogFiles(const Options& options, std::function<std::string(int part)> header,
            std::function<std::string(int part, bool final)> footer, Counts* counts)
-      : file_bytes_(options.file_bytes),
+      : file_bytes_(options.file_bytes ? options.file_bytes : options.max_bytes / 8),
         max_bytes_(options.max_bytes),
         sync_(options.sync),
         header_(std::move(header)),
@@ -677,6 +681,9 @@ class LogFiles {
   // Begins a file unless one is open.
   bool begin() {
     if (fd_ >= 0) return true;
+    for (std::size_t i = 1; i < directory_.size(); ++i) {
+      if (directory_[i] == '/') ::mkdir(directory_.substr(0, i).c_str(), 0755);  // what fails here, fails below again
+    }
     for (int attempt = 0; attempt < 1000; ++attempt) {
       const auto files = list();
       number_ = files.empty() ? 0 : files.rbegin()->first + 1;
@@ -708,7 +715,7 @@ class LogFiles {
     const bool full = fd_ >= 0 && file_bytes_ && size_ + needed > file_bytes_ && own_[number_] > 0;
     if (max_bytes_) {
       const bool starts = fd_ < 0 || full;
-      const std::uint64_t wanted = needed + (starts ? record_size(header_(part_).size()) : 0);
+      const std::uint64_t wanted = needed + kFooterBytes + (starts ? record_size(header_(part_).size()) : 0);
       if (wanted + (starts ? 0 : size_) > max_bytes_) return Outcome::too_large;
       if (full) end(false);
       make_room(wanted);
@@ -753,9 +760,8 @@ class LogFiles {
       std::uint64_t number = 0;
       if (name != stem_ + suffix_) {
         const std::size_t fixed = stem_.size() + 1 + suffix_.size();
-        if (name.size() < fixed + 5 || name.size() > fixed + 18 || name.compare(0, stem_.size() + 1, stem_ + "-") != 0) {
-          continue;
-        }
+        if (name.size() < fixed + 5 || name.size() > fixed + 18) continue;
+        if (name.compare(0, stem_.size() + 1, stem_ + "-") != 0) continue;
         if (name.compare(name.size() - suffix_.size(), suffix_.size(), suffix_) != 0) continue;
         const std::string digits = name.substr(stem_.size() + 1, name.size() - fixed);
         if (digits.find_first_not_of("0123456789") != std::string::npos) continue;
@@ -873,7 +879,15 @@ class Core {
 
   void start() { thread_ = std::thread([this] { run(); }); }
 
-  bool closed() const { return closed_.load(std::memory_order_relaxed); }
+  // Whether frames have nowhere to go. The child of a fork has the queue, but not the thread.
+  bool closed() const { return closed_.load(std::memory_order_relaxed) || ::getpid() != process_; }
+
+  // Whether a frame would be dropped now: it need not be copied then.
+  bool full() const {
+    if (options.policy == Policy::block) return false;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return queued_bytes_ >= options.queue_bytes;
+  }
 
   std::int64_t next_sequence() { return sequence_.fetch_add(1, std::memory_order_relaxed); }
 
@@ -922,12 +936,13 @@ class Core {
     ++counts_.sampled;
   }
 
-  void drop(const char* reason, const char* message) {
+  void drop(const char* reason) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (!closed_) ++counts_.dropped[reason];
     }
-    tell(reason, message);
+    tell(reason, *reason == 'q' ? "frames come faster than they are written"
+                                : "a frame is lost: the parts of a tensor do not fit each other, or memory ran out");
   }
 
   void problem(const char* kind, const char* message) noexcept {
@@ -962,19 +977,6 @@ class Core {
     return result;
   }
 
-  // Resident memory, now and at most.
-  void put_memory(std::string& out) const {
-    char text[128];
-    const ssize_t n = statm_ < 0 ? -1 : ::pread(statm_, text, sizeof(text) - 1, 0);
-    if (n > 0) {
-      text[n] = 0;
-      const char* second = std::strchr(text, ' ');
-      if (second != nullptr) put_int(out, "exray/rss_bytes", std::strtoll(second, nullptr, 10) * ::sysconf(_SC_PAGESIZE));
-    }
-    rusage usage{};
-    if (::getrusage(RUSAGE_SELF, &usage) == 0) put_int(out, "exray/peak_rss_bytes", std::int64_t{usage.ru_maxrss} * 1024);
-  }
-
   void submit(Record&& record) {
     const std::size_t memory = record.memory();
     std::unique_lock<std::mutex> lock(mutex_);
@@ -982,10 +984,9 @@ class Core {
     if (options.policy == Policy::block) space_.wait(lock, [&] { return fits() || closed_; });
     if (closed_) return;  // counted as such in the footer
     if (!fits()) {
-      ++counts_.dropped["queue"];
       recycle(std::move(record.body));
       lock.unlock();
-      tell("queue", "frames come faster than they are written");
+      drop("queue");
       return;
     }
     queued_bytes_ += memory;
@@ -1001,6 +1002,10 @@ class Core {
   }
 
   void close() {
+    if (::getpid() != process_) {
+      if (thread_.joinable()) thread_.detach();
+      return;
+    }
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       closed_ = true;
@@ -1019,7 +1024,9 @@ class Core {
   }
 
   Options options;
-  std::atomic<float> battery_percent{-1}, temperature_c{std::numeric_limits<float>::quiet_NaN()};
+  // What the app tells.
+  std::atomic<float> battery_percent{std::numeric_limits<float>::quiet_NaN()};
+  std::atomic<float> temperature_c{std::numeric_limits<float>::quiet_NaN()};
 
  private:
   static std::uint32_t hashed(const std::string& id, std::uint64_t seed) {
@@ -1073,11 +1080,15 @@ class Core {
     put_text(out, "exray/policy", options.policy == Policy::drop ? "drop" : "block");
     put_text(out, "exray/codec", "none");
     std::string os = options.device_os;
+    std::string device = options.device_name;
     utsname system{};
-    if (os.empty() && ::uname(&system) == 0) os = std::string(system.sysname) + " " + system.release + " " + system.machine;
+    if (::uname(&system) == 0) {
+      if (os.empty()) os = std::string(system.sysname) + " " + system.release + " " + system.machine;
+      if (device.empty()) device = system.nodename;
+    }
     const std::pair<const char*, const std::string*> known[] = {
         {"model/sha256", &options.model_sha256}, {"model/name", &options.model_name},
-        {"model/input_contract", &options.input_contract}, {"device/name", &options.device_name},
+        {"model/input_contract", &options.input_contract}, {"device/name", &device},
         {"device/os", &os}, {"app/name", &options.app_name}, {"app/version", &options.app_version},
         {"runtime/kernels", &options.kernels}};
     for (const auto& [key, text] : known) {
@@ -1123,6 +1134,7 @@ class Core {
         options, [this](int part) { return header(part); },
         [this](int part, bool final) { return footer(part, final); }, &deletions_);
     if (!files.begin()) tell("io", ("a log cannot be begun at " + options.path + ": " + std::strerror(errno)).c_str());
+    Climate climate;
     auto next_climate = std::chrono::steady_clock::now();
     for (;;) {
       Record record;
@@ -1133,13 +1145,12 @@ class Core {
         record = std::move(queue_.front());
         queue_.pop_front();
       }
-      if (std::chrono::steady_clock::now() >= next_climate) {
-        next_climate = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-        const Climate climate = Climate::read();
-        if (climate.battery_percent) battery_percent = *climate.battery_percent;
-        if (climate.temperature_c) temperature_c = *climate.temperature_c;
-      }
       const std::size_t memory = record.memory();
+      if (std::chrono::steady_clock::now() >= next_climate) {
+        next_climate = std::chrono::steady_clock::now() + std::chrono::seconds(5);  // some drivers answer slowly
+        climate = Climate::read();
+      }
+      put_surroundings(record.head, climate);
       for (const auto& [name, bytes] : record.to_hash) {
         Sha256 hash;
         hash.update(bytes.data(), bytes.size());
@@ -1149,6 +1160,25 @@ class Core {
     }
     // Also where no file could be begun before: perhaps one can now, and tells what was lost.
     if (!files.begin() || !files.end(true)) tell("io", "the log's last file has no footer");
+  }
+
+  // Memory of the process, battery, temperature; what the app tells goes before what the system does.
+  void put_surroundings(std::string& out, const Climate& climate) const {
+    char text[128];
+    const ssize_t n = statm_ < 0 ? -1 : ::pread(statm_, text, sizeof(text) - 1, 0);
+    if (n > 0) {
+      text[n] = 0;
+      const char* resident = std::strchr(text, ' ');  // the second number, in pages
+      if (resident) put_int(out, "exray/rss_bytes", std::strtoll(resident, nullptr, 10) * ::sysconf(_SC_PAGESIZE));
+    }
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    put_int(out, "exray/peak_rss_bytes", std::int64_t{usage.ru_maxrss} * 1024);
+    float battery = battery_percent, temperature = temperature_c;
+    if (std::isnan(battery)) battery = climate.battery_percent.value_or(battery);
+    if (std::isnan(temperature)) temperature = climate.temperature_c.value_or(temperature);
+    if (!std::isnan(battery)) put_list(out, "exray/battery_percent", kFloats, floats(&battery, 1));
+    if (!std::isnan(temperature)) put_list(out, "exray/temperature_c", kFloats, floats(&temperature, 1));
   }
 
   void finish(const LogFiles& files, LogFiles::Outcome outcome, std::size_t memory, std::string&& body) {
@@ -1173,6 +1203,7 @@ class Core {
     }
   }
 
+  const pid_t process_ = ::getpid();
   std::string log_id_;
   int statm_ = -1;
   std::atomic<std::int64_t> sequence_{0}, label_{-1};
@@ -1203,14 +1234,15 @@ class Frame {
   }
   ~Frame() { end(); }
 
-  // Logs the frame, whatever the rules say. Without rules that see the outputs, what is given before is not kept.
+  // Logs the frame if no rule has said so yet: what is given from now on, and with rules that see the outputs also what
+  // was given before.
   void keep() noexcept {
-    if (state_) state_->kept = true;
+    if (state_ && !state_->sampled_by) guarded([&] { sample("app"); });
   }
 
   // Whether what is given now is kept: what is costly to get need not be got otherwise.
   bool wants(Level level) const noexcept {
-    return state_ && level <= state_->core->options.level && (state_->sampled_by || state_->kept || pending());
+    return state_ && level <= state_->core->options.level && !state_->lost && (state_->sampled_by || pending());
   }
 
   // What the sensor gave, before preprocessing.
@@ -1284,10 +1316,10 @@ class Frame {
 #if defined(__cpp_rtti) && defined(__GNUC__)
       int status = 0;
       char* readable = abi::__cxa_demangle(typeid(e).name(), nullptr, nullptr, &status);
-      failed(readable ? readable : "std::exception", e.what());
+      note_error(readable ? readable : "std::exception", e.what());
       std::free(readable);
 #else
-      failed("std::exception", e.what());
+      note_error("std::exception", e.what());
 #endif
       throw;
     }
@@ -1317,6 +1349,12 @@ class Frame {
     guarded([&] { state_->user[detail::utf8(key)] = user_value(value); });
   }
 
+  // Says why the frame ended early; exceptions that pass a stage and end the frame's scope are told without it.
+  void error(std::string_view type, std::string_view message) noexcept {
+    note_error(type, message);
+    if (state_) state_->failed = true;
+  }
+
   // Counts in the log what failed without costing the frame.
   void problem(const char* kind, const char* message) noexcept {
     if (state_) state_->core->problem(kind, message);
@@ -1343,7 +1381,8 @@ class Frame {
     std::int64_t sequence, time_ns, monotonic_ns;
     int exceptions;
     const char* sampled_by = nullptr;
-    bool kept = false, ran = false, broken = false, buffered = false;
+    const char* lost = nullptr;  // why the frame cannot be logged
+    bool ran = false, failed = false, buffered = false;
     std::vector<Spans> spans;
     std::map<std::string, std::pair<detail::List, std::string>> user;
     std::vector<std::int64_t> op_index, op_ns;
@@ -1369,14 +1408,13 @@ class Frame {
     std::int64_t begin_;
   };
 
-  Frame(std::shared_ptr<detail::Core> core, std::string_view id, bool keep) {
+  Frame(std::shared_ptr<detail::Core> core, std::string_view id) {
     state_ = std::make_unique<State>();
     state_->monotonic_ns = detail::now(CLOCK_MONOTONIC);
     state_->time_ns = detail::now(CLOCK_REALTIME);
     state_->exceptions = std::uncaught_exceptions();
     state_->sequence = core->next_sequence();
     state_->id = id.empty() ? std::to_string(state_->sequence) : detail::utf8(id);
-    state_->kept = keep;
     state_->core = std::move(core);
     if (const char* rule = state_->core->sampled_at_begin(state_->id, state_->sequence)) sample(rule);
   }
@@ -1395,19 +1433,18 @@ class Frame {
   template <class Function>
   void guarded(Function&& function) noexcept {
     EXRAY_TRY { function(); }
-    EXRAY_CATCH { state_->broken = true; }
+    EXRAY_CATCH { state_->lost = "encode"; }
   }
 
-  void failed(const char* type, const char* message) noexcept {
+  void note_error(std::string_view type, std::string_view message) noexcept {
     if (!state_) return;
-    guarded([&] { state_->error = detail::utf8(std::string(type) + ": " + message); });
+    guarded([&] { state_->error = detail::utf8(std::string(type).append(": ").append(message)); });
   }
 
   bool describe(const std::string& role, const std::string& name, const Tensor& tensor) {
-    if (!tensor.valid()) {
-      state_->broken = true;
-      return false;
-    }
+    if (!tensor.valid()) state_->lost = "encode";
+    if (!state_->buffered && state_->core->full()) state_->lost = "queue";
+    if (state_->lost) return false;
     if (!state_->tensors.insert(role + "/" + name).second) {
       state_->core->problem("duplicate", "a tensor was given twice in a frame; the first is logged");
       return false;
@@ -1425,8 +1462,7 @@ class Frame {
   template <class T>
   static std::pair<detail::List, std::string> user_value(const T& value) {
     if constexpr (std::is_integral_v<T>) {
-      const auto number = static_cast<std::int64_t>(value);
-      return {detail::kInts, detail::ints(&number, 1)};
+      return {detail::kInts, detail::ints({static_cast<std::int64_t>(value)})};
     } else if constexpr (std::is_floating_point_v<T>) {
       const auto number = static_cast<float>(value);
       return {detail::kFloats, detail::floats(&number, 1)};
@@ -1434,7 +1470,7 @@ class Frame {
       return {detail::kBytes, detail::texts({detail::utf8(value)})};
     } else if constexpr (std::is_integral_v<typename T::value_type>) {
       const std::vector<std::int64_t> numbers(value.begin(), value.end());
-      return {detail::kInts, detail::ints(numbers.data(), numbers.size())};
+      return {detail::kInts, detail::ints(numbers)};
     } else if constexpr (std::is_floating_point_v<typename T::value_type>) {
       const std::vector<float> numbers(value.begin(), value.end());
       return {detail::kFloats, detail::floats(numbers.data(), numbers.size())};
@@ -1449,13 +1485,10 @@ class Frame {
     State& state = *state_;
     detail::Core& core = *state.core;
     const std::int64_t duration = detail::now(CLOCK_MONOTONIC) - state.monotonic_ns;
-    if (!state.sampled_by && state.kept) sample("app");
-    if (!state.sampled_by) {
+    if (core.closed()) return;
+    if (state.lost || !state.sampled_by) {
+      if (state.sampled_by) core.drop(state.lost);
       if (state.buffered) core.give_back(std::move(state.record.body));
-      return;
-    }
-    if (state.broken) {
-      core.drop("encode", "a tensor's parts do not fit each other, or memory ran out");
       return;
     }
     std::string& out = state.record.head;
@@ -1468,23 +1501,17 @@ class Frame {
     detail::put_text(out, "exray/sampled_by", state.sampled_by);
     detail::put_count(out, "exray/dropped", core.lost());
     if (!state.runtime.empty()) detail::put_text(out, "exray/runtime", state.runtime);
-    if (std::uncaught_exceptions() > state.exceptions) {
+    if (state.failed || std::uncaught_exceptions() > state.exceptions) {
       detail::put_text(out, "exray/error", state.error.empty() ? "exception: outside of the stages" : state.error);
     }
-    core.put_memory(out);
-    const float battery = core.battery_percent, temperature = core.temperature_c;
-    if (battery >= 0) detail::put_list(out, "exray/battery_percent", detail::kFloats, detail::floats(&battery, 1));
-    if (!std::isnan(temperature)) {
-      detail::put_list(out, "exray/temperature_c", detail::kFloats, detail::floats(&temperature, 1));
-    }
     for (const Spans& spans : state.spans) {
-      detail::put_list(out, "span_ns/" + spans.name, detail::kInts, detail::ints(spans.duration.data(), spans.duration.size()));
-      detail::put_list(out, "span_start_ns/" + spans.name, detail::kInts, detail::ints(spans.start.data(), spans.start.size()));
+      detail::put_list(out, "span_ns/" + spans.name, detail::kInts, detail::ints(spans.duration));
+      detail::put_list(out, "span_start_ns/" + spans.name, detail::kInts, detail::ints(spans.start));
     }
     if (!state.op_ns.empty()) {
-      detail::put_list(out, "op/index", detail::kInts, detail::ints(state.op_index.data(), state.op_index.size()));
+      detail::put_list(out, "op/index", detail::kInts, detail::ints(state.op_index));
       detail::put_list(out, "op/name", detail::kBytes, detail::texts(state.op_name));
-      detail::put_list(out, "op/ns", detail::kInts, detail::ints(state.op_ns.data(), state.op_ns.size()));
+      detail::put_list(out, "op/ns", detail::kInts, detail::ints(state.op_ns));
     }
     for (const auto& [key, value] : state.user) detail::put_list(out, "user/" + key, value.first, value.second);
     core.submit(std::move(state.record));
@@ -1511,10 +1538,10 @@ class Monitor {
   Monitor(const Monitor&) = delete;
   Monitor& operator=(const Monitor&) = delete;
 
-  // Begins a frame. Without an id it has its number in the run; kept ones are logged whatever the rules say.
-  Frame frame(std::string_view id = {}, bool keep = false) noexcept {
+  // Begins a frame. Without an id it has its number in the run.
+  Frame frame(std::string_view id = {}) noexcept {
     if (!core_ || core_->closed()) return Frame();
-    EXRAY_TRY { return Frame(core_, id, keep); }
+    EXRAY_TRY { return Frame(core_, id); }
     EXRAY_CATCH { core_->problem("internal", "a frame could not be begun"); }
     return Frame();
   }

@@ -51,7 +51,8 @@ template <class T>
 std::vector<T> tflite_array(const void* array) {
   const auto size = load<std::int32_t>(array, 0);
   std::vector<T> values(static_cast<std::size_t>(size));
-  if (size > 0) std::memcpy(values.data(), static_cast<const char*>(array) + sizeof(std::int32_t), values.size() * sizeof(T));
+  const auto* first = static_cast<const char*>(array) + sizeof(std::int32_t);
+  if (size > 0) std::memcpy(values.data(), first, values.size() * sizeof(T));
   return values;
 }
 
@@ -147,6 +148,10 @@ auto run(Frame& frame, Interpreter& interpreter, const RunOptions& options = {})
     frame.inputs(inputs);
   }
   const auto status = frame.stage("inference", [&] { return interpreter.Invoke(); });
+  if (static_cast<int>(status) != 0) {
+    frame.error("TfLiteStatus", std::to_string(static_cast<int>(status)));
+    return status;
+  }
   NamedTensors outputs;
   if (frame.wants(Level::outputs)) {
     for (int index : interpreter.outputs()) outputs.push_back(named(index, output_names));

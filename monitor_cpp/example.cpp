@@ -31,6 +31,7 @@ std::vector<float> infer(const std::vector<float>& image) {
 int main(int argc, char** argv) {
   exray::Options options;
   options.path = argc > 1 ? argv[1] : "run.exray";
+  options.level = exray::Level::inputs;
   options.sampling.every = 10;
   options.sampling.label_change = true;
   options.app_name = "example";

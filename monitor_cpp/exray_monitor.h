@@ -658,7 +658,7 @@ class LogFiles {
  public:
   static constexpr std::uint64_t kFooterBytes = 4096;  // more than one takes
 
-  enum class Outcome { written, written_to_second, io, too_large };
+  enum class Outcome { written, written_to_second, io, too_large, failed };
 
   LogFiles(const Options& options, std::function<std::string(int part)> header,
            std::function<std::string(int part, bool final)> footer, Counts* counts)
@@ -1150,13 +1150,18 @@ class Core {
         next_climate = std::chrono::steady_clock::now() + std::chrono::seconds(5);  // some drivers answer slowly
         climate = Climate::read();
       }
-      put_surroundings(record.head, climate);
-      for (const auto& [name, bytes] : record.to_hash) {
-        Sha256 hash;
-        hash.update(bytes.data(), bytes.size());
-        put_text(record.head, "raw.sha256/" + name, hash.hex());
+      auto outcome = LogFiles::Outcome::failed;
+      EXRAY_TRY {
+        put_surroundings(record.head, climate);
+        for (const auto& [name, bytes] : record.to_hash) {
+          Sha256 hash;
+          hash.update(bytes.data(), bytes.size());
+          put_text(record.head, "raw.sha256/" + name, hash.hex());
+        }
+        outcome = files.write(record.head, record.body);
       }
-      finish(files, files.write(record.head, record.body), memory, std::move(record.body));
+      EXRAY_CATCH {}
+      finish(files, outcome, memory, std::move(record.body));
     }
     // Also where no file could be begun before: perhaps one can now, and tells what was lost.
     if (!files.begin() || !files.end(true)) tell("io", "the log's last file has no footer");
@@ -1192,6 +1197,7 @@ class Core {
       counts_.deleted_frames = deletions_.deleted_frames;
       if (outcome == LogFiles::Outcome::io) ++counts_.dropped["io"];
       if (outcome == LogFiles::Outcome::too_large) ++counts_.dropped["too_large"];
+      if (outcome == LogFiles::Outcome::failed) ++counts_.dropped["encode"];
       if (outcome == LogFiles::Outcome::written_to_second) ++counts_.problems["io"];
       if (outcome == LogFiles::Outcome::written || outcome == LogFiles::Outcome::written_to_second) ++counts_.written;
     }
@@ -1200,6 +1206,8 @@ class Core {
       tell("io", ("a frame is lost, " + files.current() + ": " + std::strerror(error)).c_str());
     } else if (outcome == LogFiles::Outcome::too_large) {
       tell("too_large", "a frame does not fit into max_bytes");
+    } else if (outcome == LogFiles::Outcome::failed) {
+      tell("encode", "a frame is lost: memory ran out");
     }
   }
 

@@ -52,5 +52,9 @@ class ProfilingError(ExrayError):
     """A kernel could not be timed."""
 
 
+class MonitorError(ExrayError):
+    """The monitor could not log what it was given; only raised in strict mode."""
+
+
 class NotBlessedError(ExrayError):
     """A component was told to fail the run when it does not bless the model."""

@@ -1,0 +1,169 @@
+"""Running what the app runs, an interpreter or a function, so that its inputs, outputs and layers have names."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edge_exray import errors
+from edge_exray.models.tensors import Quantization
+
+Feed = Mapping[str, np.ndarray] | np.ndarray
+Run = tuple[Any, int, int]
+"""What the app gets (of an interpreter the outputs by name, of a function what it returned), and when the model itself
+began and ended, in nanoseconds of the monotonic clock."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """A tensor of an interpreter: its index there, the name under which it is logged, its quantisation."""
+
+    index: int
+    name: str
+    quantization: Quantization | None
+
+
+class InterpreterRunner:
+    """Runs an interpreter of ai-edge-litert, TensorFlow or tflite-runtime, whose tensors are allocated.
+
+    Args:
+        interpreter: The interpreter. With several signatures its inputs and outputs go by the tensors' names.
+
+    Attributes:
+        runtime: Name of the package that it comes from.
+    """
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+        self.runtime = type(interpreter).__module__.partition(".")[0]
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        signatures = list(getattr(interpreter, "_get_full_signature_list", dict)().values())
+        of = signatures[0] if len(signatures) == 1 else {"inputs": {}, "outputs": {}}
+        self._inputs = _infos(inputs, of["inputs"])
+        self._outputs = _infos(outputs, of["outputs"])
+        # An app may use the tensors' own names, which it finds in the details.
+        self._index = {d["name"]: int(d["index"]) for d in inputs} | {i.name: i.index for i in self._inputs}
+
+    def run(self, feed: Feed) -> Run:
+        """Sets the inputs, invokes, and reads the outputs; exceptions of the interpreter pass."""
+        interpreter = self._interpreter
+        for name, value in self._named(feed).items():
+            interpreter.set_tensor(self._indexed(name), value)
+        start = time.monotonic_ns()
+        interpreter.invoke()
+        end = time.monotonic_ns()
+        return {info.name: interpreter.get_tensor(info.index) for info in self._outputs}, start, end
+
+    def inputs(self, feed: Feed) -> dict[str, np.ndarray]:
+        """Returns what a feed puts into the inputs, by the names under which they are logged."""
+        names = {info.index: info.name for info in self._inputs}
+        return {names[self._indexed(name)]: np.asarray(value) for name, value in self._named(feed).items()}
+
+    def quantization(self, role: str) -> dict[str, Quantization | None]:
+        """Returns that of each input or output (`role`), by name."""
+        return {info.name: info.quantization for info in (self._inputs if role == "input" else self._outputs)}
+
+    def layers(self) -> dict[TensorInfo, np.ndarray] | None:
+        """Returns views of what the ops have computed, in the order of execution.
+
+        They must be dropped before the next run. None if the runtime does not keep all of it: then the memory of one
+        is used for another, and what it holds cannot be told.
+        """
+        views = {}
+        extents = []
+        for info in self._layers:
+            try:
+                view = self._interpreter.tensor(info.index)()
+            except ValueError:  # a delegate computed it in its own memory
+                return None
+            view = np.asarray(view)
+            if not view.size:
+                continue
+            views[info] = view
+            if view.ndim and view.dtype != object:  # the rest are copies
+                begin = view.__array_interface__["data"][0]
+                extents.append((begin, begin + view.nbytes))
+        extents.sort()
+        if any(end > begin for (_, end), (begin, _) in zip(extents, extents[1:], strict=False)):
+            return None
+        return views
+
+    @functools.cached_property
+    def _layers(self) -> list[TensorInfo]:
+        details = {int(d["index"]): d for d in self._interpreter.get_tensor_details()}
+        inputs = {info.index for info in self._inputs}
+        # An op that a delegate took stands there too, and its tensors are the delegate's.
+        found = [int(i) for op in self._interpreter._get_ops_details() for i in op["outputs"]]
+        return [
+            TensorInfo(i, f"{i}/{details[i]['name']}", _quantization(details[i]))
+            for i in dict.fromkeys(found)
+            if i in details and i not in inputs
+        ]
+
+    def _named(self, feed: Feed) -> Mapping[str, np.ndarray]:
+        if isinstance(feed, Mapping):
+            return feed
+        if len(self._inputs) > 1:
+            raise errors.DataError(f"the model has the inputs {[i.name for i in self._inputs]}: give a dict of arrays")
+        return {self._inputs[0].name: feed}
+
+    def _indexed(self, name: str) -> int:
+        if name not in self._index:
+            raise errors.DataError(f"the model has no input {name!r}, only {[i.name for i in self._inputs]}")
+        return self._index[name]
+
+
+class FunctionRunner:
+    """Runs a function of the app: what it is given goes to it, what it returns goes back."""
+
+    runtime = "function"
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+
+    def run(self, feed: Any) -> Run:
+        """Calls the function; its exceptions pass."""
+        start = time.monotonic_ns()
+        result = self._function(feed)
+        return result, start, time.monotonic_ns()
+
+    def inputs(self, feed: Any) -> dict[str, np.ndarray]:
+        """Returns what the function is given; one array without a name is called `input`."""
+        return named(feed, "input")
+
+    def quantization(self, _role: str) -> dict[str, Quantization | None]:
+        """Returns nothing: a function does not tell."""
+        return {}
+
+
+Runner = InterpreterRunner | FunctionRunner
+
+
+def runner_of(model: Any) -> Runner:
+    """Returns what runs an interpreter or a function."""
+    return InterpreterRunner(model) if hasattr(model, "get_input_details") else FunctionRunner(model)
+
+
+def named(values: Any, role: str) -> dict[str, np.ndarray]:
+    """Gives arrays names: a mapping has them, one array is called `role`, several `role_0`, `role_1`, ..."""
+    if isinstance(values, Mapping):
+        return {str(name): np.asarray(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return {f"{role}_{i}": np.asarray(value) for i, value in enumerate(values)}
+    return {role: np.asarray(values)}
+
+
+def _infos(details: Sequence[Mapping[str, Any]], names: Mapping[str, int]) -> list[TensorInfo]:
+    signature_names = {index: name for name, index in names.items()}
+    return [TensorInfo(int(d["index"]), signature_names.get(d["index"], d["name"]), _quantization(d)) for d in details]
+
+
+def _quantization(details: Mapping[str, Any]) -> Quantization | None:
+    found = details["quantization_parameters"]
+    if not len(found["scales"]):
+        return None
+    axis = int(found["quantized_dimension"])
+    return Quantization(tuple(map(float, found["scales"])), tuple(map(int, found["zero_points"])), axis)

@@ -1,0 +1,252 @@
+"""The thread that encodes and writes frames, and the queue before it."""
+
+import collections
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from edge_exray.models.tensors import Quantization
+from edge_exray.monitor import example, records, tensors
+from edge_exray.monitor.records import Part
+from edge_exray.monitor.storage import LogFiles
+
+POLICIES = ("drop", "block")
+# Smaller tensors become bytes: reusing memory saves nothing there.
+_POOLED_BYTES = 2**16
+# Below that, zstd's own head is larger than what it saves.
+_MIN_COMPRESSED = 64
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CapturedTensor:
+    """A copy of a tensor.
+
+    Attributes:
+        role, name: See `schemas/edge_log.md`.
+        dtype: As there.
+        shape: Its shape.
+        quantization: None when it is not quantised.
+        content: The elements: bytes, a uint8 array of a `Pool`, or the texts.
+        as_hash: Whether only its hash is logged.
+    """
+
+    role: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    quantization: Quantization | None
+    content: Part | list[bytes]
+    as_hash: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Size of the elements."""
+        return sum(map(len, self.content)) if isinstance(self.content, list) else len(self.content)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CapturedFrame:
+    """What is logged of a frame.
+
+    Attributes:
+        features: Key to what `example.feature` takes.
+        tensors: Copies.
+    """
+
+    features: Mapping[str, Any]
+    tensors: list[CapturedTensor]
+
+    @property
+    def bytes(self) -> int:
+        """Size of its tensors."""
+        return sum(tensor.bytes for tensor in self.tensors)
+
+
+class Pool:
+    """Memory of tensors that have been written: fresh pages cost as much as the copying itself.
+
+    Args:
+        max_bytes: How much is kept while nobody uses it.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._free: dict[int, list[np.ndarray]] = collections.defaultdict(list)
+        self._free_bytes = 0
+
+    def copy(self, role: str, name: str, array: Any, quantization: Quantization | None = None) -> CapturedTensor:
+        """Copies an array, or a text.
+
+        Raises:
+            TypeError: It cannot be logged.
+        """
+        # Not as a NumPy text, which loses zeros at its end.
+        array = np.array(array, object) if isinstance(array, bytes | str) else np.asarray(array)
+        dtype = tensors.dtype_name(array.dtype)
+        content: Part | list[bytes]
+        if dtype == tensors.STRING:
+            content = tensors.strings(array)
+        elif array.dtype.byteorder == ">":
+            content = array.astype(array.dtype.newbyteorder("<")).tobytes()
+        elif array.nbytes < _POOLED_BYTES:
+            content = array.tobytes()
+        else:
+            content = self._take(array.nbytes)
+            np.copyto(content.view(array.dtype).reshape(array.shape), array)
+        return CapturedTensor(role, name, dtype, array.shape, quantization, content)
+
+    def give_back(self, frame: CapturedFrame) -> None:
+        """Takes the memory of a frame that nobody reads any more."""
+        with self._lock:
+            for tensor in frame.tensors:
+                content = tensor.content
+                if isinstance(content, np.ndarray) and self._free_bytes + len(content) <= self._max_bytes:
+                    self._free[len(content)].append(content)
+                    self._free_bytes += len(content)
+
+    def _take(self, size: int) -> np.ndarray:
+        with self._lock:
+            if self._free[size]:
+                self._free_bytes -= size
+                return self._free[size].pop()
+        return np.empty(size, np.uint8)
+
+
+def encode(
+    frame: CapturedFrame, compress: Callable[[Part], bytes] | None = None, more: Mapping[str, Any] | None = None
+) -> list[Part]:
+    """Encodes a frame as the pieces of a record; big tensors are not copied.
+
+    Args:
+        frame: The frame.
+        compress: Of tensors; None leaves them plain.
+        more: More features.
+
+    Raises:
+        OverflowError: It is larger than a record can be.
+        ValueError, TypeError: A value cannot be encoded.
+    """
+    features = {**frame.features, **(more or {})}
+    parts: list[Part] = [b"".join(example.feature(key, value) for key, value in features.items())]
+    for tensor in frame.tensors:
+        key = f"{tensor.role}/{tensor.name}"
+        described = tensors.description(tensor.role, tensor.name, tensor.dtype, tensor.shape, tensor.quantization)
+        content = tensor.content
+        if tensor.as_hash:
+            digest = tensors.sha256(content if isinstance(content, list) else [content])
+            parts.append(described + example.feature(f"{tensor.role}.sha256/{tensor.name}", digest))
+            continue
+        if isinstance(content, list):
+            parts.append(described + example.bytes_list(key, content))
+            continue
+        if compress is not None and len(content) >= _MIN_COMPRESSED:
+            packed = compress(content)
+            if len(packed) < len(content):
+                content = packed
+                described += example.feature(f"{tensor.role}.codec/{tensor.name}", "zstd")
+        parts += [described + example.bytes_head(key, len(content)), content]
+    return records.frame(parts)
+
+
+class Writer:
+    """Writes captured frames in a thread of its own.
+
+    Args:
+        files: Where to.
+        pool: Gets the memory of the frames back.
+        policy: `"drop"`: a frame that finds the queue full is lost; `"block"`: it waits.
+        queue_bytes: How many bytes of tensors wait at most; a single larger frame waits alone.
+        compress: See `encode`.
+        observe: Returns features that are read when a frame is written.
+        on_written: Called after a frame is in the log.
+        on_lost: Called with the reason, and the exception, of a frame that is not.
+        on_problem: Called with kind and exception of what failed besides.
+    """
+
+    def __init__(
+        self,
+        files: LogFiles,
+        pool: Pool,
+        *,
+        policy: str,
+        queue_bytes: int,
+        compress: Callable[[Part], bytes] | None,
+        observe: Callable[[], dict[str, Any]],
+        on_written: Callable[[], None],
+        on_lost: Callable[[str, Exception], None],
+        on_problem: Callable[[str, Exception], None],
+    ) -> None:
+        self._files, self._pool, self._compress, self._observe = files, pool, compress, observe
+        self._policy, self._queue_bytes = policy, queue_bytes
+        self._on_written, self._on_lost, self._on_problem = on_written, on_lost, on_problem
+        self._queue: collections.deque[tuple[CapturedFrame, int]] = collections.deque()
+        self._waiting_bytes = 0
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="edge-exray monitor", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a frame would be lost now."""
+        return self._policy == "drop" and self._waiting_bytes >= self._queue_bytes
+
+    def submit(self, frame: CapturedFrame) -> str | None:
+        """Queues a frame; returns the reason if it is lost."""
+        size = frame.bytes
+        with self._changed:
+            while self._queue and self._waiting_bytes + size > self._queue_bytes and not self._closing:
+                if self._policy == "drop":
+                    return "queue"
+                self._changed.wait()
+            if self._closing:
+                return "closed"
+            self._queue.append((frame, size))
+            self._waiting_bytes += size
+            self._changed.notify_all()
+        return None
+
+    def close(self, timeout: float | None) -> bool:
+        """Writes what waits and the footer; returns whether that was done in time (in seconds; None: wait)."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self._closing:
+                    self._changed.wait()
+                if not self._queue:
+                    break
+                # It stays in the queue until it is written: its memory is in use.
+                frame, size = self._queue[0]
+            self._write(frame)
+            self._pool.give_back(frame)
+            with self._changed:
+                self._queue.popleft()
+                self._waiting_bytes -= size
+                self._changed.notify_all()
+        try:
+            self._files.close()
+        except OSError as e:
+            self._on_problem("io", e)
+
+    def _write(self, frame: CapturedFrame) -> None:
+        try:
+            self._files.append(encode(frame, self._compress, self._observe()))
+        except OverflowError as e:
+            self._on_lost("too_large", e)
+        except OSError as e:
+            self._on_lost("io", e)
+        # Whatever an app hands over, the thread has to live on, and the frame is counted.
+        except Exception as e:
+            self._on_lost("encode", e)
+        else:
+            self._on_written()

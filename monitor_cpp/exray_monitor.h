@@ -1126,7 +1126,16 @@ class Core {
 
   void run() noexcept {
     EXRAY_TRY { write_all(); }
-    EXRAY_CATCH { problem("internal", "the writer failed; nothing more is logged"); }
+    EXRAY_CATCH {
+      // Threads of the app may wait for this one.
+      {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        closed_ = true;
+        queue_.clear();
+      }
+      space_.notify_all();
+      problem("internal", "the writer failed; nothing more is logged");
+    }
   }
 
   void write_all() {

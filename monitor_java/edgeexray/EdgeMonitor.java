@@ -56,39 +56,41 @@ public final class EdgeMonitor implements Closeable {
     private int label = -1;
     private boolean isClosed;
     private float battery = Float.NaN, temperature = Float.NaN;
-    private Thread thread;
+    private final Thread thread; // null when nothing is logged
 
     /** Begins a log; options are not to be changed afterwards. */
     public EdgeMonitor(Options options) {
         this.options = options;
         raw = options.raw != null ? options.raw
                 : options.level == Level.OUTPUTS ? Options.Raw.HASH : Options.Raw.VALUE;
-        StringBuilder id = new StringBuilder();
-        isClosed = options.level == Level.OFF;
-        if (!isClosed) {
-            Sampling sampling = options.sampling;
-            if (sampling.rate == null && sampling.every <= 0 && !sampling.hasTriggers()) {
-                sampling.rate = 1.0;
-            }
-            if (sampling.rate != null && !(sampling.rate >= 0 && sampling.rate <= 1)) {
-                isClosed = true;
-                tell("internal", "the rate is no share from 0 to 1: nothing is logged");
-            }
-            byte[] random = new byte[16];
-            new SecureRandom().nextBytes(random);
-            hex(random, id);
-            try {
-                thread = isClosed ? null : new Thread(this::run, "edge-exray monitor");
-                if (thread != null) {
-                    thread.setDaemon(true);
-                    thread.start();
-                }
-            } catch (OutOfMemoryError e) {
-                isClosed = true;
-                tell("internal", "the writer cannot start; nothing is logged: " + e);
-            }
+        byte[] random = new byte[16];
+        new SecureRandom().nextBytes(random);
+        logId = hex(random);
+        Sampling sampling = options.sampling;
+        if (sampling.rate == null && sampling.every <= 0 && !sampling.hasTriggers()) {
+            sampling.rate = 1.0;
         }
-        logId = id.toString();
+        boolean isRate = sampling.rate == null || sampling.rate >= 0 && sampling.rate <= 1;
+        if (!isRate) {
+            tell("internal", "the rate is no share from 0 to 1: nothing is logged");
+        }
+        isClosed = options.level == Level.OFF || !isRate;
+        thread = isClosed ? null : new Thread(this::run, "edge-exray monitor");
+        if (thread != null) {
+            start();
+        }
+    }
+
+    private void start() {
+        thread.setDaemon(true);
+        try {
+            thread.start();
+        } catch (OutOfMemoryError e) {
+            synchronized (lock) {
+                isClosed = true;
+            }
+            tell("internal", "the writer cannot start, nothing is logged: " + e);
+        }
     }
 
     /** Begins a frame whose id is its number in the run. */
@@ -166,9 +168,7 @@ public final class EdgeMonitor implements Closeable {
                 digest.update(block, 0, n);
             }
         }
-        StringBuilder text = new StringBuilder();
-        hex(digest.digest(), text);
-        return text.toString();
+        return hex(digest.digest());
     }
 
     void countSampled() {
@@ -265,6 +265,20 @@ public final class EdgeMonitor implements Closeable {
     }
 
     private void run() {
+        try {
+            writeAll();
+        } catch (RuntimeException | OutOfMemoryError e) {
+            // Threads of the app may wait for this one.
+            synchronized (lock) {
+                isClosed = true;
+                queue.clear();
+                lock.notifyAll();
+            }
+            problem("internal", "the writer failed, nothing more is logged: " + e);
+        }
+    }
+
+    private void writeAll() {
         LogFiles files = new LogFiles(options, new LogFiles.Ends() {
             @Override
             public Features header(int part) {
@@ -317,9 +331,7 @@ public final class EdgeMonitor implements Closeable {
         try {
             surroundings(record.head);
             for (Map.Entry<String, byte[]> entry : record.toHash.entrySet()) {
-                StringBuilder digest = new StringBuilder();
-                hex(sha256().digest(entry.getValue()), digest);
-                record.head.text("raw.sha256/" + entry.getKey(), digest.toString());
+                record.head.text("raw.sha256/" + entry.getKey(), hex(sha256().digest(entry.getValue())));
             }
             second = files.write(record.head, record.body);
         } catch (IOException e) {
@@ -466,9 +478,11 @@ public final class EdgeMonitor implements Closeable {
         }
     }
 
-    private static void hex(byte[] bytes, StringBuilder text) {
+    private static String hex(byte[] bytes) {
+        StringBuilder text = new StringBuilder();
         for (byte b : bytes) {
             text.append(Character.forDigit(b >> 4 & 15, 16)).append(Character.forDigit(b & 15, 16));
         }
+        return text.toString();
     }
 }

@@ -1262,6 +1262,9 @@ class Frame {
     return state_ && level <= state_->core->options.level && !state_->lost && (state_->sampled_by || pending());
   }
 
+  // Whether the frame has its outputs.
+  bool ran() const noexcept { return state_ && state_->ran; }
+
   // What the sensor gave, before preprocessing.
   void raw(const Tensor& tensor, std::string_view name = "input") noexcept {
     if (!wants(Level::outputs) || state_->core->options.raw == Raw::none) return;
@@ -1289,7 +1292,8 @@ class Frame {
   void outputs(const NamedTensors& tensors, std::string_view runtime = "cpp") noexcept {
     if (!state_) return;
     if (state_->ran) {
-      second_run();
+      state_->repeated = true;
+      state_->core->problem("run", "a second run in one frame is not logged");
       return;
     }
     guarded([&] {
@@ -1308,7 +1312,7 @@ class Frame {
 
   // What an op put out; given after outputs(), in the order of execution. The index is that of the tensor in the model.
   void layer(int index, std::string_view name, const Tensor& tensor) noexcept {
-    if (!wants(Level::layers)) return;
+    if (!wants(Level::layers) || state_->repeated) return;
     guarded([&] { add("layer", std::to_string(index) + "/" + detail::utf8(name), tensor); });
   }
 
@@ -1399,7 +1403,7 @@ class Frame {
     int exceptions;
     const char* sampled_by = nullptr;
     const char* lost = nullptr;  // why the frame cannot be logged
-    bool ran = false, failed = false, buffered = false;
+    bool ran = false, repeated = false, failed = false, buffered = false;
     std::vector<Spans> spans;
     std::map<std::string, std::pair<detail::List, std::string>> user;
     std::vector<std::int64_t> op_index, op_ns;
@@ -1443,8 +1447,6 @@ class Frame {
     state_->sampled_by = rule;
     state_->core->count_sampled();
   }
-
-  void second_run() noexcept { state_->core->problem("run", "a second run in one frame is not logged"); }
 
   // Runs what may run out of memory.
   template <class Function>

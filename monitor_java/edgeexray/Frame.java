@@ -32,7 +32,7 @@ public final class Frame implements Closeable {
     private final String id;
     private final long sequence, time, begin;
     private String sampledBy, lost, lostMessage, error, runtime;
-    private boolean ran, ended;
+    private boolean ran, repeated, ended;
     private Record record;
     private final Map<String, List<long[]>> spans = new LinkedHashMap<>();
     private final Map<String, Object> user = new LinkedHashMap<>();
@@ -135,6 +135,7 @@ public final class Frame implements Closeable {
             return;
         }
         if (ran) {
+            repeated = true;
             monitor.problem("run", "a second run in one frame is not logged");
             return;
         }
@@ -155,7 +156,7 @@ public final class Frame implements Closeable {
     /** What an op put out, with the tensor's index in the model; after the outputs, in the order of execution. */
     public void layer(int index, String name, Tensor tensor) {
         error = null;
-        if (wants(Level.LAYERS)) {
+        if (wants(Level.LAYERS) && !repeated) {
             add("layer", index + "/" + name, tensor);
         }
     }

@@ -1,4 +1,5 @@
-// Plays the scripts of log_script.py: an app that logs given frames with the C++ monitor.
+// Plays the scripts of log_script.py: an app that logs given frames with the C++ monitor. With a second argument, the
+// path of a log, plays the app of tflite_app.h.
 #include <csignal>
 #include <cstdio>
 #include <fstream>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "exray_monitor.h"
+#include "tflite_app.h"
 
 namespace {
 
@@ -187,7 +189,11 @@ exray::Options read_options(std::map<std::string, std::string>& given) {
 
 }  // namespace
 
-int main(int, char** arguments) {
+int main(int count, char** arguments) {
+  if (count > 2) {
+    tflite_app::play(arguments[2]);
+    return 0;
+  }
   Script script(arguments[1]);
   for (auto logs = script.number<std::uint32_t>(); logs > 0; --logs) {
     std::map<std::string, std::string> given;

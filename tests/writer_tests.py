@@ -214,7 +214,7 @@ class WriterTests:
         assert second == list(range(5))
         assert log.report
         assert not log.report.unclosed
-        counts = log.report.counts[list(runs)[0]]
+        counts = log.report.counts[next(iter(runs))]
         assert counts["written"] == 19
         # The second run has deleted some of the first one's files, which it does not count as frames of its own.
         assert counts["deleted_frames"] <= 19 - len(first)

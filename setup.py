@@ -22,6 +22,9 @@ EXTRAS = {
     "quantizer": ["ai-edge-quantizer"],
     "report": ["jinja2"],
     "cli": ["typer", "rich"],
+    # The monitor itself needs NumPy alone. These compute the checksums of its log in hardware (20 times as fast), and
+    # compress its tensors.
+    "monitor": ["google-crc32c", "zstandard"],
     "tfx": [
         "tensorflow>=2.16",
         FAST,
@@ -90,7 +93,7 @@ setuptools.setup(
     packages=packages(),
     package_dir={"edge_exray": "edge_exray", **{f"edge_exray.{room}": room for room in MAPPED}},
     package_data={
-        "edge_exray.schemas": ["*.schema.json"],
+        "edge_exray.schemas": ["*.schema.json", "edge_log.*"],
         "edge_exray.reporting": ["*.j2", "*.css", "*.js"],
     },
     python_requires=">=3.10,<3.14",

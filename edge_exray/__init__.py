@@ -28,6 +28,8 @@ _LAZY = {
     "suspected": "edge_exray.diagnosis.checks.finding",
     "ValidationSpec": "edge_exray.diagnosis.spec",
     "ProfileSpec": "edge_exray.profiling.spec",
+    "EdgeMonitor": "edge_exray.monitor.monitor",
+    "EdgeLog": "edge_exray.monitor.log",
     "InputContract": "edge_exray.contract",
     "InputFormat": "edge_exray.contract",
     "ConversionReport": "edge_exray.components.types",

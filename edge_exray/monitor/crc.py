@@ -1,7 +1,7 @@
 """CRC-32C, the checksum of TFRecord.
 
-`google-crc32c` computes it with the processor's own instruction. Without it NumPy does: many equal pieces of the data at
-once, a byte pair of each in a step, and then their checksums are combined.
+`google-crc32c` computes it with the processor's own instruction. Without it NumPy does: many equal pieces of the data
+at once, a byte pair of each in a step, and then their checksums are combined.
 """
 
 import functools

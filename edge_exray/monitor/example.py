@@ -1,10 +1,11 @@
 """The wire format of `tf.train.Example`, so that a log needs no protobuf; see `schemas/edge_log.md`."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-Values = list[bytes] | np.ndarray
+Values = list[memoryview] | np.ndarray
 """Of one feature: bytes, or a 1-D float32 or int64 array."""
 
 _LEN = 2  # wire type of what is preceded by its length
@@ -50,7 +51,7 @@ def feature(key: str, values: bytes | str | int | float | Sequence[bytes] | Sequ
         OverflowError: An integer does not fit int64.
         TypeError, ValueError: A value is none of these.
     """
-    listed = [values] if isinstance(values, bytes | str | int | float) else list(values)
+    listed: list[Any] = [values] if isinstance(values, bytes | str | int | float) else list(values)
     if listed and isinstance(listed[0], bytes | str):
         return bytes_list(key, [v.encode() if isinstance(v, str) else v for v in listed])
     if any(isinstance(v, float | np.floating) for v in listed):
@@ -101,7 +102,7 @@ def example_head(size: int) -> bytes:
     return _field(1, size)
 
 
-def decode(data: bytes | memoryview) -> dict[str, list[memoryview] | np.ndarray]:
+def decode(data: bytes | memoryview) -> dict[str, Values]:
     """Decodes a serialized tf.Example.
 
     Args:
@@ -114,7 +115,7 @@ def decode(data: bytes | memoryview) -> dict[str, list[memoryview] | np.ndarray]
     Raises:
         WireError: The bytes are no tf.Example.
     """
-    features: dict[str, list[memoryview] | np.ndarray] = {}
+    features: dict[str, Values] = {}
     for number, content in _fields(memoryview(data)):
         if number != 1 or isinstance(content, int):
             continue
@@ -126,8 +127,9 @@ def decode(data: bytes | memoryview) -> dict[str, list[memoryview] | np.ndarray]
     return features
 
 
-def _decode_entry(entry: memoryview) -> tuple[str, list[memoryview] | np.ndarray | None]:
-    key, values = "", None
+def _decode_entry(entry: memoryview) -> tuple[str, Values | None]:
+    key = ""
+    values: Values | None = None
     for number, content in _fields(entry):
         if isinstance(content, int):
             continue

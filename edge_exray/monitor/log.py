@@ -326,7 +326,7 @@ class EdgeLog:
                     for frame in self:
                         found = frame.to_example(layers)
                         encoded = [_encode(key, values) for key, values in found.items()]
-                        stream.writelines(records.frame(encoded))
+                        stream.writelines(map(records.view, records.frame(encoded)))
                         count += 1
                 os.replace(temporary, target)
             finally:

@@ -3,7 +3,6 @@
 import atexit
 import collections
 import contextlib
-import dataclasses
 import hashlib
 import json
 import logging
@@ -16,10 +15,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-from typing_extensions import ParamSpec, Self
 
 from edge_exray import errors
 from edge_exray.models.tensors import Quantization
@@ -82,7 +80,7 @@ class EdgeMonitor:
         file_bytes: Size at which the next file is begun; None: an eighth of `max_bytes`.
         codec: `"zstd"` compresses tensors; `"none"`.
         sync: Sync every frame to the disk, so that it survives the loss of power; otherwise a file when it is full.
-        strict: Raise what would only be counted: what happens in the thread is raised by the frame after it, or `close`.
+        strict: Raise what would only be counted; what happens in the thread is raised by a later frame, or `close`.
 
     Raises:
         SpecError: An argument has a value that there is not.
@@ -125,12 +123,12 @@ class EdgeMonitor:
         self._problems: collections.Counter[str] = collections.Counter()
         self._failure: errors.MonitorError | None = None
         self._label: int | None = None
-        self._runners: dict[int, tuple[Any, Runner]] = {}
+        self._runners: dict[int, Runner] = {}
         self._log_id = secrets.token_hex(16)
         self._sensors = device.Sensors()
         self._pool = Pool(queue_bytes)
         self._writer: Writer | None = None
-        self._off = _OffFrame(self)
+        self._off = _OffFrame(self) if level == "off" else None
         if level == "off":
             return
         self._facts: dict[str, Any] = {
@@ -176,7 +174,7 @@ class EdgeMonitor:
         monitor = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _disable(monitor()))
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "EdgeMonitor":
         return self
 
     def __exit__(
@@ -211,7 +209,7 @@ class EdgeMonitor:
             raw: What the sensor gave: an array, text or bytes (an encoded image), or a mapping of name to such.
             id: Identifies the frame, by which logs are joined; None: its number in the run.
         """
-        if self.level == "off":
+        if self._off is not None:
             return self._off
         with self._lock:
             sequence = self._seen
@@ -239,12 +237,11 @@ class EdgeMonitor:
     def _runner(self, model: Any) -> Runner:
         kept = self._runners.get(id(model))
         if kept is not None:
-            return kept[1]
+            return kept
         if len(self._runners) >= _MAX_RUNNERS:  # an app that makes a new function for each frame
             self._runners.clear()
-        # Kept together with the model, so that no other one gets its id.
-        runner = runner_of(model)
-        self._runners[id(model)] = (model, runner)
+        # It holds the model, so that no other one gets its id.
+        runner = self._runners[id(model)] = runner_of(model)
         return runner
 
     def _submit(self, frame: CapturedFrame) -> None:
@@ -345,7 +342,7 @@ class Frame:
         if self._is_watched:
             self._guard(self._capture_raw)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Frame":
         return self
 
     def __exit__(
@@ -362,8 +359,11 @@ class Frame:
 
     def stage(self, name: str, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Calls a function of the app, and logs how long it takes; its exceptions pass."""
-        with self.span(name):
+        start = time.monotonic_ns()
+        try:
             return function(*args, **kwargs)
+        finally:
+            self._add_span(name, start, time.monotonic_ns())
 
     @contextlib.contextmanager
     def span(self, name: str) -> Iterator[None]:
@@ -459,9 +459,9 @@ class Frame:
         if self._rule is not None and (writer is None or writer.is_full):
             self._lost = ("closed" if writer is None else "queue", None)
         elif self._raw is not None and self._monitor._raw != "none":
-            raw = self._raw if isinstance(self._raw, Mapping) else {"input": self._raw}
+            raw = named(self._raw, "input")
             for name, value in raw.items():
-                self._add("raw", str(name), value)
+                self._add("raw", name, value)
         self._raw = None
 
     def _capture(self, role: str, runner: Runner, feed: Any) -> None:
@@ -477,11 +477,12 @@ class Frame:
             self._add("output", name, value, quantization.get(name))
         sampling = self._monitor._sampling
         if outputs and sampling.has_triggers:
-            label = int(np.argmax(next(iter(outputs.values()))))
+            label = int(np.argmax(np.asarray(next(iter(outputs.values())))))
             with self._monitor._lock:
                 previous, self._monitor._label = self._monitor._label, label
             if self._rule is None:
-                real = {n: q.dequantize(v) if (q := quantization.get(n)) else v for n, v in outputs.items()}
+                arrays = {name: np.asarray(value) for name, value in outputs.items()}
+                real = {n: q.dequantize(a) if (q := quantization.get(n)) else a for n, a in arrays.items()}
                 try:
                     self._rule = sampling.after_run(real, label, previous)
                 # The predicate is the app's own code.
@@ -509,12 +510,10 @@ class Frame:
         if self._lost is not None:
             return
         try:
-            tensor = self._monitor._pool.copy(role, name, value, quantization)
+            as_hash = role == "raw" and self._monitor._raw == "hash"
+            self._tensors.append(self._monitor._pool.copy(role, name, value, quantization, as_hash))
         except (TypeError, ValueError) as e:
             self._lost = ("encode", TypeError(f"{role} {name}: {e}"))
-            return
-        as_hash = role == "raw" and self._monitor._raw == "hash"
-        self._tensors.append(dataclasses.replace(tensor, as_hash=as_hash) if as_hash else tensor)
 
     def _log_value(self, key: str, value: Any) -> None:
         try:
@@ -546,6 +545,7 @@ class _OffFrame(Frame):
 
     def __init__(self, monitor: EdgeMonitor) -> None:
         self._monitor = monitor
+        self._runners = monitor._runners
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -557,7 +557,8 @@ class _OffFrame(Frame):
         return contextlib.nullcontext()
 
     def run(self, model: Any, feed: Any) -> Any:
-        return self._monitor._runner(model).run(feed)[0]
+        runner = self._runners.get(id(model)) or self._monitor._runner(model)
+        return runner.call(feed)
 
     def inputs(self, feed: Any) -> None:
         pass
@@ -616,7 +617,8 @@ def _user_value(value: Any) -> list[bytes] | list[int] | list[float]:
         return [v.encode("utf-8", "replace") if isinstance(v, str) else v for v in listed]
     if all(isinstance(v, int | np.integer) and int(v) in _INT64 for v in listed):
         return [int(v) for v in listed]
-    if all(isinstance(v, int | float | np.integer | np.floating) for v in listed):
+    is_float = any(isinstance(v, float | np.floating) for v in listed)
+    if is_float and all(isinstance(v, int | float | np.integer | np.floating) for v in listed):
         return [float(v) for v in listed]
     raise TypeError(f"the value {value!r:.80} is neither numbers nor texts")
 
@@ -626,6 +628,6 @@ def _disable(monitor: EdgeMonitor | None) -> None:
     if monitor is not None and monitor._writer is not None:
         atexit.unregister(monitor.close)
         monitor._writer = None
-        monitor.level = "off"
+        monitor.level, monitor._off = "off", _OffFrame(monitor)
         monitor._lock = threading.Lock()
         monitor._pool = Pool(0)

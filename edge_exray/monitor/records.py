@@ -4,7 +4,7 @@ import dataclasses
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -19,6 +19,7 @@ MAX_DATA = 2**31 - 1
 """What protobuf reads at most."""
 
 _BLOCK = 2**20
+_LONG = 2**16
 
 Part = bytes | np.ndarray
 """Bytes, or a contiguous uint8 array."""
@@ -60,7 +61,7 @@ class Record:
     path: str
     offset: int
     data: bytes
-    features: dict[str, list[memoryview] | np.ndarray]
+    features: dict[str, example.Values]
 
     @property
     def place(self) -> str:
@@ -68,7 +69,12 @@ class Record:
         return f"{self.path}, byte {self.offset}"
 
 
-def frame(features: list[Part]) -> list[Part]:
+def view(part: Part) -> memoryview:
+    """Returns the bytes as what the system's calls take."""
+    return part.data if isinstance(part, np.ndarray) else memoryview(part)
+
+
+def frame(features: Sequence[Part]) -> list[Part]:
     """Makes a record of the encoded features of an Example.
 
     Args:
@@ -87,7 +93,7 @@ def frame(features: list[Part]) -> list[Part]:
     checksum = crc.crc32c(head)
     for part in features:
         checksum = crc.crc32c(part, checksum)
-        if len(part) > _BLOCK:
+        if len(part) > _LONG:
             # Another thread waits for the interpreter's lock up to its switch interval, unless it is given up.
             time.sleep(0)
     length = struct.pack("<Q", size)
@@ -178,7 +184,7 @@ def _search(file: BinaryIO, start: int, size: int, is_whole: Callable[[int], boo
         for i in range(4, 8):
             possible &= block[i : i + count] == 0
         for position in np.flatnonzero(possible).tolist():
-            length, checksum = _HEAD.unpack_from(block, position)
+            length, checksum = _HEAD.unpack_from(block.data, position)
             if begin + position + OVERHEAD + length > size:
                 continue
             if crc.mask(crc.crc32c(block[position : position + 8].tobytes())) != checksum:

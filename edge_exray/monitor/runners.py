@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -44,6 +45,10 @@ class InterpreterRunner:
         of = signatures[0] if len(signatures) == 1 else {"inputs": {}, "outputs": {}}
         self._inputs = _infos(inputs, of["inputs"])
         self._outputs = _infos(outputs, of["outputs"])
+        self._quantization = {
+            role: {info.name: info.quantization for info in infos}
+            for role, infos in (("input", self._inputs), ("output", self._outputs))
+        }
         # An app may use the tensors' own names, which it finds in the details.
         self._index = {d["name"]: int(d["index"]) for d in inputs} | {i.name: i.index for i in self._inputs}
 
@@ -57,14 +62,18 @@ class InterpreterRunner:
         end = time.monotonic_ns()
         return {info.name: interpreter.get_tensor(info.index) for info in self._outputs}, start, end
 
-    def inputs(self, feed: Feed) -> dict[str, np.ndarray]:
+    def call(self, feed: Feed) -> dict[str, np.ndarray]:
+        """Does what `run` does, and returns the outputs alone."""
+        return self.run(feed)[0]
+
+    def inputs(self, feed: Feed) -> dict[str, Any]:
         """Returns what a feed puts into the inputs, by the names under which they are logged."""
         names = {info.index: info.name for info in self._inputs}
-        return {names[self._indexed(name)]: np.asarray(value) for name, value in self._named(feed).items()}
+        return {names[self._indexed(name)]: value for name, value in self._named(feed).items()}
 
     def quantization(self, role: str) -> dict[str, Quantization | None]:
         """Returns that of each input or output (`role`), by name."""
-        return {info.name: info.quantization for info in (self._inputs if role == "input" else self._outputs)}
+        return self._quantization[role]
 
     def layers(self) -> dict[TensorInfo, np.ndarray] | None:
         """Returns views of what the ops have computed, in the order of execution.
@@ -87,7 +96,7 @@ class InterpreterRunner:
                 begin = view.__array_interface__["data"][0]
                 extents.append((begin, begin + view.nbytes))
         extents.sort()
-        if any(end > begin for (_, end), (begin, _) in zip(extents, extents[1:], strict=False)):
+        if any(end > begin for (_, end), (begin, _) in itertools.pairwise(extents)):
             return None
         return views
 
@@ -122,15 +131,15 @@ class FunctionRunner:
     runtime = "function"
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
-        self._function = function
+        self.call = function
 
     def run(self, feed: Any) -> Run:
         """Calls the function; its exceptions pass."""
         start = time.monotonic_ns()
-        result = self._function(feed)
+        result = self.call(feed)
         return result, start, time.monotonic_ns()
 
-    def inputs(self, feed: Any) -> dict[str, np.ndarray]:
+    def inputs(self, feed: Any) -> dict[str, Any]:
         """Returns what the function is given; one array without a name is called `input`."""
         return named(feed, "input")
 
@@ -147,13 +156,15 @@ def runner_of(model: Any) -> Runner:
     return InterpreterRunner(model) if hasattr(model, "get_input_details") else FunctionRunner(model)
 
 
-def named(values: Any, role: str) -> dict[str, np.ndarray]:
+def named(values: Any, role: str) -> dict[str, Any]:
     """Gives arrays names: a mapping has them, one array is called `role`, several `role_0`, `role_1`, ..."""
+    if isinstance(values, np.ndarray):  # most are, and the next question is a slow one
+        return {role: values}
     if isinstance(values, Mapping):
-        return {str(name): np.asarray(value) for name, value in values.items()}
+        return {str(name): value for name, value in values.items()}
     if isinstance(values, list | tuple):
-        return {f"{role}_{i}": np.asarray(value) for i, value in enumerate(values)}
-    return {role: np.asarray(values)}
+        return {f"{role}_{i}": value for i, value in enumerate(values)}
+    return {role: values}
 
 
 def _infos(details: Sequence[Mapping[str, Any]], names: Mapping[str, int]) -> list[TensorInfo]:

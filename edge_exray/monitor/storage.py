@@ -30,7 +30,7 @@ def _numbered(name: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
     pattern = re.compile(rf"{re.escape(name.stem)}(?:-(\d{{{_DIGITS},}}))?{re.escape(name.suffix)}")
     try:
         entries = sorted(os.listdir(name.parent))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
         match = pattern.fullmatch(entry)
@@ -87,7 +87,7 @@ class LogFiles:
         self._path = self._name
         self._size = 0
         self._frames = 0
-        self._other_bytes = sum(_size(path) for _, path in _numbered(self._name))
+        self._header_bytes = self._other_bytes = 0
         self._part = -1
         self._frames_in: dict[pathlib.Path, int] = {}
         self.deleted = Deleted()
@@ -109,6 +109,8 @@ class LogFiles:
             OverflowError: It does not fit into `max_bytes`.
         """
         size = sum(len(part) for part in record)
+        if self._header_bytes + size + _FOOTER_BYTES > self._max_bytes:
+            raise OverflowError(f"a frame of {size} bytes does not fit into max_bytes={self._max_bytes}")
         if self._file is not None and self._frames and self._size + size > self._file_bytes:
             self._end(final=False)
         if self._file is None:
@@ -134,7 +136,9 @@ class LogFiles:
 
     def _begin(self, header: list[Part]) -> None:
         self._name.parent.mkdir(parents=True, exist_ok=True)
-        number = max((number for number, _ in _numbered(self._name)), default=-1) + 1
+        existing = list(_numbered(self._name))
+        self._other_bytes = sum(_size(path) for _, path in existing)
+        number = max((number for number, _ in existing), default=-1) + 1
         while self._file is None:
             suffix = f"-{number:0{_DIGITS}}" if number else ""
             path = self._name.with_name(f"{self._name.stem}{suffix}{self._name.suffix}")
@@ -151,6 +155,7 @@ class LogFiles:
                 self._give_up()
             path.unlink(missing_ok=True)
             raise
+        self._header_bytes = self._size
         self._part += 1
 
     def _end(self, final: bool) -> None:
@@ -199,7 +204,7 @@ class LogFiles:
     def _make_room(self, size: int) -> None:
         """Deletes the oldest files until so many bytes more, and a footer, keep within the limit."""
         room = self._max_bytes - size - _FOOTER_BYTES
-        if self._other_bytes + self._size <= room:
+        if self._file is not None and self._other_bytes + self._size <= room:
             return
         files = [(path, _size(path)) for _, path in sorted(_numbered(self._name))]
         total = sum(length for _, length in files)
@@ -212,8 +217,6 @@ class LogFiles:
             self.deleted.bytes += length
             self.deleted.frames += self._frames_in.pop(path, 0)
         self._other_bytes = total - self._size
-        if total > room:
-            raise OverflowError(f"a frame of {size} bytes does not fit into max_bytes={self._max_bytes}")
 
 
 def _size(path: pathlib.Path) -> int:
@@ -225,7 +228,7 @@ def _size(path: pathlib.Path) -> int:
 
 def _write_all(file: int, parts: Sequence[Part]) -> int:
     total = sum(len(part) for part in parts)
-    written = os.writev(file, parts)
+    written = os.writev(file, list(map(records.view, parts)))
     if written < total:
         # Rare: a signal, a limit of the system. What is left fits one buffer.
         rest = b"".join(bytes(part) for part in parts)

@@ -4,14 +4,14 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edge_exray import errors
 from edge_exray.models.tensors import Quantization
-from edge_exray.monitor import example
+from edge_exray.monitor import example, records
 
 ROLES = ("raw", "input", "output", "layer")
 STRING = "string"
@@ -38,7 +38,7 @@ class LoggedTensor:
     dtype: str
     shape: tuple[int, ...]
     quantization: Quantization | None
-    value: np.ndarray | None
+    value: np.ndarray | None = dataclasses.field(repr=False)
     sha256: str | None = None
 
     def real(self) -> np.ndarray | None:
@@ -48,6 +48,7 @@ class LoggedTensor:
         return self.quantization.dequantize(self.value)
 
 
+@functools.cache
 def dtype_name(dtype: np.dtype) -> str:
     """Returns the name of a NumPy dtype in a log.
 
@@ -87,11 +88,11 @@ def description(
     return encoded
 
 
-def sha256(parts: list[bytes] | list[np.ndarray]) -> str:
+def sha256(parts: Sequence[records.Part]) -> str:
     """Returns the hash of bytes one after another, in hexadecimal."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part)
+        digest.update(records.view(part))
     return digest.hexdigest()
 
 

@@ -1,10 +1,10 @@
 """The thread that encodes and writes frames, and the queue before it."""
 
 import collections
-import dataclasses
 import threading
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,8 @@ _POOLED_BYTES = 2**16
 _MIN_COMPRESSED = 64
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class CapturedTensor:
-    """A copy of a tensor.
+class CapturedTensor(NamedTuple):
+    """A copy of a tensor; a tuple, because an app waits while it is made.
 
     Attributes:
         role, name: See `schemas/edge_log.md`.
@@ -39,16 +38,15 @@ class CapturedTensor:
     shape: tuple[int, ...]
     quantization: Quantization | None
     content: Part | list[bytes]
-    as_hash: bool = False
+    as_hash: bool
 
     @property
-    def bytes(self) -> int:
-        """Size of the elements."""
+    def size(self) -> int:
+        """Bytes of the elements."""
         return sum(map(len, self.content)) if isinstance(self.content, list) else len(self.content)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class CapturedFrame:
+class CapturedFrame(NamedTuple):
     """What is logged of a frame.
 
     Attributes:
@@ -60,9 +58,9 @@ class CapturedFrame:
     tensors: list[CapturedTensor]
 
     @property
-    def bytes(self) -> int:
-        """Size of its tensors."""
-        return sum(tensor.bytes for tensor in self.tensors)
+    def size(self) -> int:
+        """Bytes of its tensors."""
+        return sum(tensor.size for tensor in self.tensors)
 
 
 class Pool:
@@ -78,14 +76,16 @@ class Pool:
         self._free: dict[int, list[np.ndarray]] = collections.defaultdict(list)
         self._free_bytes = 0
 
-    def copy(self, role: str, name: str, array: Any, quantization: Quantization | None = None) -> CapturedTensor:
+    def copy(
+        self, role: str, name: str, array: Any, quantization: Quantization | None = None, as_hash: bool = False
+    ) -> CapturedTensor:
         """Copies an array, or a text.
 
         Raises:
             TypeError: It cannot be logged.
         """
         # Not as a NumPy text, which loses zeros at its end.
-        array = np.array(array, object) if isinstance(array, bytes | str) else np.asarray(array)
+        array = np.array(array, object) if type(array) in (bytes, str) else np.asarray(array)
         dtype = tensors.dtype_name(array.dtype)
         content: Part | list[bytes]
         if dtype == tensors.STRING:
@@ -96,8 +96,9 @@ class Pool:
             content = array.tobytes()
         else:
             content = self._take(array.nbytes)
-            np.copyto(content.view(array.dtype).reshape(array.shape), array)
-        return CapturedTensor(role, name, dtype, array.shape, quantization, content)
+            # NumPy's own copying gives up the interpreter's lock, and the app would wait to get it back.
+            content.data[:] = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
+        return CapturedTensor(role, name, dtype, array.shape, quantization, content, as_hash)
 
     def give_back(self, frame: CapturedFrame) -> None:
         """Takes the memory of a frame that nobody reads any more."""
@@ -136,6 +137,8 @@ def encode(
         key = f"{tensor.role}/{tensor.name}"
         described = tensors.description(tensor.role, tensor.name, tensor.dtype, tensor.shape, tensor.quantization)
         content = tensor.content
+        # The app waits for the interpreter's lock up to its switch interval, unless it is given up.
+        time.sleep(0)
         if tensor.as_hash:
             digest = tensors.sha256(content if isinstance(content, list) else [content])
             parts.append(described + example.feature(f"{tensor.role}.sha256/{tensor.name}", digest))
@@ -197,7 +200,7 @@ class Writer:
 
     def submit(self, frame: CapturedFrame) -> str | None:
         """Queues a frame; returns the reason if it is lost."""
-        size = frame.bytes
+        size = frame.size
         with self._changed:
             while self._queue and self._waiting_bytes + size > self._queue_bytes and not self._closing:
                 if self._policy == "drop":

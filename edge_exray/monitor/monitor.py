@@ -329,8 +329,7 @@ class Frame:
         self._ran = False
         self._lost: tuple[str, Exception | None] | None = None
         self._tensors: list[CapturedTensor] = []
-        self._spans: dict[str, list[tuple[int, int]]] = {}
-        self._user: dict[str, Any] = {}
+        self._spans: list[tuple[str, int, int]] = []
         self._facts: dict[str, Any] = {
             "exray/kind": "frame",
             "exray/frame_id": frame_id,
@@ -451,7 +450,7 @@ class Frame:
             self._monitor._problem("internal", e)
 
     def _add_span(self, name: str, start: int, end: int) -> None:
-        self._spans.setdefault(name, []).append((start - self._start, end - start))
+        self._spans.append((name, start - self._start, end - start))
 
     def _capture_raw(self) -> None:
         writer = self._monitor._writer
@@ -517,7 +516,7 @@ class Frame:
 
     def _log_value(self, key: str, value: Any) -> None:
         try:
-            self._user[key] = _user_value(value)
+            self._facts[f"user/{key}"] = _user_value(value)
         except TypeError as e:
             self._monitor._problem("user", e)
 
@@ -532,12 +531,9 @@ class Frame:
         if self._lost is not None:
             monitor._count_lost(*self._lost)
             return
-        features = {**self._facts, "exray/sampled_by": self._rule, "exray/dropped": dropped}
-        for name, spans in self._spans.items():
-            features[f"span_ns/{name}"] = [duration for _, duration in spans]
-            features[f"span_start_ns/{name}"] = [start for start, _ in spans]
-        features |= {f"user/{key}": value for key, value in self._user.items()}
-        monitor._submit(CapturedFrame(features, self._tensors))
+        self._facts["exray/sampled_by"] = self._rule
+        self._facts["exray/dropped"] = dropped
+        monitor._submit(CapturedFrame(self._facts, self._spans, self._tensors))
 
 
 class _OffFrame(Frame):

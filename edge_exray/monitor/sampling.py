@@ -69,6 +69,8 @@ class Sampling:
 
     def at_begin(self, frame_id: str, sequence: int) -> str | None:
         """Returns the rule by which a frame is logged that has not run yet, or None."""
+        if self.rate == 1:
+            return "rate"
         if self.rate is not None and hashed(frame_id, self.seed) < math.floor(self.rate * 2**32):
             return "rate"
         if self.every is not None and sequence % self.every == 0:

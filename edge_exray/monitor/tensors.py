@@ -15,6 +15,8 @@ from edge_exray.monitor import example, records
 
 ROLES = ("raw", "input", "output", "layer")
 STRING = "string"
+STRING_KINDS = "OSU"
+"""Kinds of NumPy dtypes that are logged as strings."""
 _BFLOAT16 = "bfloat16"
 _DTYPES = {
     *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
@@ -48,14 +50,13 @@ class LoggedTensor:
         return self.quantization.dequantize(self.value)
 
 
-@functools.cache
 def dtype_name(dtype: np.dtype) -> str:
     """Returns the name of a NumPy dtype in a log.
 
     Raises:
         TypeError: Tensors of it cannot be logged.
     """
-    if dtype.kind in "OSU":
+    if dtype.kind in STRING_KINDS:
         return STRING
     if dtype.name not in _DTYPES:
         raise TypeError(f"tensors of {dtype} cannot be logged")
@@ -76,10 +77,16 @@ def strings(array: np.ndarray) -> list[bytes]:
 
 @functools.lru_cache(maxsize=4096)
 def description(
-    role: str, name: str, dtype: str, shape: tuple[int, ...], quantization: Quantization | None = None
+    role: str, name: str, dtype: np.dtype, shape: tuple[int, ...], quantization: Quantization | None = None
 ) -> bytes:
-    """Encodes the features that tell what the value of a tensor means; frames repeat them, so they are kept."""
-    encoded = example.feature(f"{role}.dtype/{name}", dtype) + example.feature(f"{role}.shape/{name}", shape)
+    """Encodes the features that tell what the value of a tensor means; frames repeat them, so they are kept.
+
+    Raises:
+        TypeError: Tensors of the dtype cannot be logged.
+    """
+    encoded = example.feature(f"{role}.dtype/{name}", dtype_name(dtype)) + example.feature(
+        f"{role}.shape/{name}", shape
+    )
     if quantization is not None:
         encoded += example.feature(f"{role}.scale/{name}", quantization.scale)
         encoded += example.feature(f"{role}.zero_point/{name}", quantization.zero_point)

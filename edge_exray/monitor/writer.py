@@ -1,9 +1,10 @@
 """The thread that encodes and writes frames, and the queue before it."""
 
 import collections
+import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,16 +26,16 @@ class CapturedTensor(NamedTuple):
 
     Attributes:
         role, name: See `schemas/edge_log.md`.
-        dtype: As there.
+        dtype: Of the array.
         shape: Its shape.
         quantization: None when it is not quantised.
-        content: The elements: bytes, a uint8 array of a `Pool`, or the texts.
+        content: The elements, little-endian: bytes, a uint8 array of a `Pool`, or the texts.
         as_hash: Whether only its hash is logged.
     """
 
     role: str
     name: str
-    dtype: str
+    dtype: np.dtype
     shape: tuple[int, ...]
     quantization: Quantization | None
     content: Part | list[bytes]
@@ -50,17 +51,27 @@ class CapturedFrame(NamedTuple):
     """What is logged of a frame.
 
     Attributes:
-        features: Key to what `example.feature` takes.
+        facts: Key to what `example.feature` takes.
+        spans: Stage, begin and duration in nanoseconds, of each run of a stage.
         tensors: Copies.
     """
 
-    features: Mapping[str, Any]
+    facts: dict[str, Any]
+    spans: list[tuple[str, int, int]]
     tensors: list[CapturedTensor]
 
     @property
     def size(self) -> int:
         """Bytes of its tensors."""
         return sum(tensor.size for tensor in self.tensors)
+
+    def features(self) -> dict[str, Any]:
+        """Returns the facts and the spans as features."""
+        found = dict(self.facts)
+        for name, start, duration in self.spans:
+            found.setdefault(f"span_ns/{name}", []).append(duration)
+            found.setdefault(f"span_start_ns/{name}", []).append(start)
+        return found
 
 
 class Pool:
@@ -86,12 +97,12 @@ class Pool:
         """
         # Not as a NumPy text, which loses zeros at its end.
         array = np.array(array, object) if type(array) in (bytes, str) else np.asarray(array)
-        dtype = tensors.dtype_name(array.dtype)
+        dtype = array.dtype
         content: Part | list[bytes]
-        if dtype == tensors.STRING:
+        if dtype.kind in tensors.STRING_KINDS:
             content = tensors.strings(array)
-        elif array.dtype.byteorder == ">":
-            content = array.astype(array.dtype.newbyteorder("<")).tobytes()
+        elif dtype.byteorder == ">":
+            content = array.astype(dtype.newbyteorder("<")).tobytes()
         elif array.nbytes < _POOLED_BYTES:
             content = array.tobytes()
         else:
@@ -118,7 +129,7 @@ class Pool:
 
 
 def encode(
-    frame: CapturedFrame, compress: Callable[[Part], bytes] | None = None, more: Mapping[str, Any] | None = None
+    frame: CapturedFrame, compress: Callable[[Part], bytes] | None = None, more: dict[str, Any] | None = None
 ) -> list[Part]:
     """Encodes a frame as the pieces of a record; big tensors are not copied.
 
@@ -131,7 +142,7 @@ def encode(
         OverflowError: It is larger than a record can be.
         ValueError, TypeError: A value cannot be encoded.
     """
-    features = {**frame.features, **(more or {})}
+    features = frame.features() | (more or {})
     parts: list[Part] = [b"".join(example.feature(key, value) for key, value in features.items())]
     for tensor in frame.tensors:
         key = f"{tensor.role}/{tensor.name}"
@@ -186,10 +197,12 @@ class Writer:
         self._files, self._pool, self._compress, self._observe = files, pool, compress, observe
         self._policy, self._queue_bytes = policy, queue_bytes
         self._on_written, self._on_lost, self._on_problem = on_written, on_lost, on_problem
-        self._queue: collections.deque[tuple[CapturedFrame, int]] = collections.deque()
+        # Simple queues and plain locks, because they cost an app the least.
+        self._queue: queue.SimpleQueue[CapturedFrame | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
         self._waiting_bytes = 0
         self._closing = False
-        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="edge-exray monitor", daemon=True)
         self._thread.start()
 
@@ -201,41 +214,34 @@ class Writer:
     def submit(self, frame: CapturedFrame) -> str | None:
         """Queues a frame; returns the reason if it is lost."""
         size = frame.size
-        with self._changed:
-            while self._queue and self._waiting_bytes + size > self._queue_bytes and not self._closing:
+        with self._lock:
+            while self._waiting_bytes and self._waiting_bytes + size > self._queue_bytes and not self._closing:
                 if self._policy == "drop":
                     return "queue"
-                self._changed.wait()
+                self._room.wait()
             if self._closing:
                 return "closed"
-            self._queue.append((frame, size))
             self._waiting_bytes += size
-            self._changed.notify_all()
+            self._queue.put(frame)
         return None
 
     def close(self, timeout: float | None) -> bool:
         """Writes what waits and the footer; returns whether that was done in time (in seconds; None: wait)."""
-        with self._changed:
+        with self._lock:
             self._closing = True
-            self._changed.notify_all()
+            self._queue.put(None)
+            self._room.notify_all()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._queue and not self._closing:
-                    self._changed.wait()
-                if not self._queue:
-                    break
-                # It stays in the queue until it is written: its memory is in use.
-                frame, size = self._queue[0]
+        while (frame := self._queue.get()) is not None:
             self._write(frame)
             self._pool.give_back(frame)
-            with self._changed:
-                self._queue.popleft()
-                self._waiting_bytes -= size
-                self._changed.notify_all()
+            with self._lock:
+                # Only now: until here its memory was in use.
+                self._waiting_bytes -= frame.size
+                self._room.notify_all()
         try:
             self._files.close()
         except OSError as e:

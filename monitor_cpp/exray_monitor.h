@@ -655,15 +655,17 @@ class LogFiles {
  public:
   static constexpr std::uint64_t kFooterBytes = 4096;  // more than one takes
 
-  enum class Outcome { written, written_to_second, io, too_large, failed };
+  enum class Outcome { written, io, too_large, failed };
 
   LogFiles(const Options& options, std::function<std::string(int part)> header,
-           std::function<std::string(int part, bool final)> footer, Counts* counts)
+           std::function<std::string(int part, bool final)> footer, std::function<void()> on_unclosed,
+           Counts* counts)
       : file_bytes_(options.file_bytes ? options.file_bytes : options.max_bytes / 8),
         max_bytes_(options.max_bytes),
         sync_(options.sync),
         header_(std::move(header)),
         footer_(std::move(footer)),
+        on_unclosed_(std::move(on_unclosed)),
         counts_(counts) {
     const std::size_t slash = options.path.rfind('/');
     directory_ = slash == std::string::npos ? "./" : options.path.substr(0, slash + 1);
@@ -720,24 +722,26 @@ class LogFiles {
       end(false);
     }
     if (!begin()) return Outcome::io;
-    if (append(head, body)) return count_frame(Outcome::written);
-    // A file that may not grow, or cannot be cut back to its last whole record, is left behind.
-    if (errno != EFBIG && fd_ >= 0) return Outcome::io;
-    end(false);
-    if (!begin() || !append(head, body)) return Outcome::io;
-    return count_frame(Outcome::written_to_second);
+    if (!append(head, body)) {
+      // A file that may not grow, or cannot be cut back to its last whole record, is left behind.
+      if (errno != EFBIG && fd_ >= 0) return Outcome::io;
+      end(false);
+      if (!begin() || !append(head, body)) return Outcome::io;
+    }
+    ++own_[number_];
+    return Outcome::written;
   }
 
-  // Ends the file with its footer; false if that could not be written.
-  bool end(bool final) {
-    if (fd_ < 0) return false;
+  // Ends the file with its footer.
+  void end(bool final) {
+    if (fd_ < 0) return;
     const bool written = append(footer_(part_ - 1, final), {});
-    if (fd_ < 0) return false;
-    const bool synced = ::fsync(fd_) == 0;
+    if (fd_ < 0) return;  // append has given it up
     others_ += size_;
+    const bool synced = ::fsync(fd_) == 0;
     const bool closed = ::close(fd_) == 0;
     fd_ = -1;
-    return written && synced && closed;
+    if (!written || !synced || !closed) on_unclosed_();
   }
 
   std::string current() const { return path(number_); }
@@ -815,6 +819,8 @@ class LogFiles {
         if (::ftruncate(fd_, static_cast<off_t>(size_)) != 0) {
           ::close(fd_);
           fd_ = -1;
+          others_ += size_;
+          on_unclosed_();
         }
         errno = error;
         return false;
@@ -834,16 +840,12 @@ class LogFiles {
 
   static iovec part(const std::string& text) { return {const_cast<char*>(text.data()), text.size()}; }
 
-  Outcome count_frame(Outcome outcome) {
-    ++own_[number_];
-    return outcome;
-  }
-
   std::string directory_, stem_, suffix_;
   std::uint64_t file_bytes_, max_bytes_;
   bool sync_;
   std::function<std::string(int)> header_;
   std::function<std::string(int, bool)> footer_;
+  std::function<void()> on_unclosed_;
   Counts* counts_;
   int fd_ = -1, part_ = 0;
   std::uint64_t number_ = 0, size_ = 0, others_ = 0;
@@ -1138,8 +1140,13 @@ class Core {
   void write_all() {
     LogFiles files(
         options, [this](int part) { return header(part); },
-        [this](int part, bool final) { return footer(part, final); }, &deletions_);
-    if (!files.begin()) tell("io", ("a log cannot be begun at " + options.path + ": " + std::strerror(errno)).c_str());
+        [this](int part, bool final) { return footer(part, final); },
+        [this] { problem("io", "a file of the log could not be closed in order"); }, &deletions_);
+    const auto begin = [&] {
+      if (files.begin()) return;
+      problem("io", ("a log cannot be begun at " + options.path + ": " + std::strerror(errno)).c_str());
+    };
+    begin();
     Climate climate;
     auto next_climate = std::chrono::steady_clock::now();
     for (;;) {
@@ -1170,7 +1177,8 @@ class Core {
       finish(files, outcome, memory, std::move(record.body));
     }
     // Also where no file could be begun before: perhaps one can now, and tells what was lost.
-    if (!files.begin() || !files.end(true)) tell("io", "the log's last file has no footer");
+    begin();
+    files.end(true);
   }
 
   // Memory of the process, battery, temperature; what the app tells goes before what the system does.
@@ -1204,8 +1212,7 @@ class Core {
       if (outcome == LogFiles::Outcome::io) ++counts_.dropped["io"];
       if (outcome == LogFiles::Outcome::too_large) ++counts_.dropped["too_large"];
       if (outcome == LogFiles::Outcome::failed) ++counts_.dropped["encode"];
-      if (outcome == LogFiles::Outcome::written_to_second) ++counts_.problems["io"];
-      if (outcome == LogFiles::Outcome::written || outcome == LogFiles::Outcome::written_to_second) ++counts_.written;
+      if (outcome == LogFiles::Outcome::written) ++counts_.written;
     }
     space_.notify_all();
     if (outcome == LogFiles::Outcome::io) {
@@ -1462,7 +1469,7 @@ class Frame {
     if (!state_->buffered && state_->core->full()) state_->lost = "queue";
     if (state_->lost) return false;
     if (!state_->tensors.insert(role + "/" + name).second) {
-      state_->core->problem("duplicate", "a tensor was given twice in a frame; the first is logged");
+      state_->core->problem("internal", "a tensor was given twice in a frame; the first is logged");
       return false;
     }
     if (!state_->buffered) state_->record.body = state_->core->buffer();

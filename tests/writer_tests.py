@@ -277,7 +277,8 @@ class WriterTests:
         assert len(found.files) > 1
         assert max(pathlib.Path(file).stat().st_size for file in found.files) <= _LIMIT_BYTES
         (counts,) = found.report.counts.values()
-        assert counts["problems/io"] == len(found.files) - 1
+        # A footer may find room where a frame found none.
+        assert counts.get("problems/io", 0) == len(found.report.unclosed)
 
 
 def name_of(layer: str) -> str:

@@ -289,23 +289,26 @@ public final class EdgeMonitor implements Closeable {
             public Features footer(int part, boolean isFinal) {
                 return EdgeMonitor.this.footer(part, isFinal);
             }
+
+            @Override
+            public void unclosed(IOException cause) {
+                problem("io", "a file of the log could not be closed in order: " + cause.getMessage());
+            }
         });
-        try {
-            files.begin();
-        } catch (IOException e) {
-            tell("io", "a log cannot be begun at " + options.file + ": " + e.getMessage());
-        }
+        begin(files);
         for (Record record = next(); record != null; record = next()) {
             write(files, record);
         }
+        // Also where no file could be begun before: perhaps one can now, and tells what was lost.
+        begin(files);
+        files.end(true);
+    }
+
+    private void begin(LogFiles files) {
         try {
-            // Also where no file could be begun before: perhaps one can now, and tells what was lost.
             files.begin();
         } catch (IOException e) {
-            tell("io", "no log could be begun at " + options.file + ": " + e.getMessage());
-        }
-        if (!files.end(true)) {
-            tell("io", "the log's last file has no footer");
+            problem("io", "a log cannot be begun at " + options.file + ": " + e.getMessage());
         }
     }
 
@@ -327,13 +330,12 @@ public final class EdgeMonitor implements Closeable {
         long memory = record.memory();
         String lost = null;
         String message = null;
-        boolean second = false;
         try {
             surroundings(record.head);
             for (Map.Entry<String, byte[]> entry : record.toHash.entrySet()) {
                 record.head.text("raw.sha256/" + entry.getKey(), hex(sha256().digest(entry.getValue())));
             }
-            second = files.write(record.head, record.body);
+            files.write(record.head, record.body);
         } catch (IOException e) {
             lost = "io";
             message = "a frame is lost, " + files.current() + ": " + e.getMessage();
@@ -350,9 +352,6 @@ public final class EdgeMonitor implements Closeable {
             counts.deletedFiles = files.deletedFiles;
             counts.deletedBytes = files.deletedBytes;
             counts.deletedFrames = files.deletedFrames;
-            if (second) {
-                counts.problems.merge("io", 1L, Long::sum);
-            }
             if (lost == null) {
                 counts.written++;
             } else {

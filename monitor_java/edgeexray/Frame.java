@@ -339,7 +339,7 @@ public final class Frame implements Closeable {
             return false;
         }
         if (!tensors.add(role + "/" + name)) {
-            monitor.problem("duplicate", "the tensor " + role + "/" + name + " was given twice; the first is logged");
+            monitor.problem("internal", "the tensor " + role + "/" + name + " was given twice; the first is logged");
             return false;
         }
         if (record == null) {

@@ -20,6 +20,9 @@ final class LogFiles {
         Features header(int part);
 
         Features footer(int part, boolean isFinal);
+
+        /** A file could not be closed in order. */
+        void unclosed(IOException cause);
     }
 
     /** A frame does not fit into the limits. */
@@ -85,8 +88,8 @@ final class LogFiles {
         }
     }
 
-    /** Writes a frame, into the next file where the limits say so; returns whether a second file was needed. */
-    boolean write(Features head, Features body) throws IOException, TooLargeException {
+    /** Writes a frame, into the next file where the limits say so. */
+    void write(Features head, Features body) throws IOException, TooLargeException {
         long features = (long) head.size() + body.size();
         if (Features.fieldSize(features) > Integer.MAX_VALUE) {
             throw new TooLargeException();
@@ -107,7 +110,6 @@ final class LogFiles {
             makeRoom(needed);
         }
         begin();
-        boolean second = false;
         try {
             append(head, body);
         } catch (IOException e) {
@@ -119,27 +121,22 @@ final class LogFiles {
             end(false);
             begin();
             append(head, body);
-            second = true;
         }
         own.put(number, own.get(number) + 1);
-        return second;
     }
 
-    /** Ends the file with its footer; returns whether that is on the disk. */
-    boolean end(boolean isFinal) {
+    /** Ends the file with its footer. */
+    void end(boolean isFinal) {
         if (file == null) {
-            return false;
+            return;
         }
-        boolean written = true;
         try {
             append(ends.footer(part - 1, isFinal), null);
             file.getChannel().force(true);
         } catch (IOException e) {
-            written = false;
+            ends.unclosed(e);
         }
-        others += size;
         giveUp();
-        return written;
     }
 
     File current() {
@@ -225,6 +222,7 @@ final class LogFiles {
                 channel.position(size);
             } catch (IOException f) {
                 giveUp();
+                ends.unclosed(f);
             }
             throw e;
         }
@@ -244,5 +242,6 @@ final class LogFiles {
             // All of it has been handed to the system before.
         }
         file = null;
+        others += size;
     }
 }

@@ -970,6 +970,7 @@ class Core {
       if (!spare_.empty()) {
         result = std::move(spare_.back());
         spare_.pop_back();
+        spare_bytes_ -= result.capacity();
       }
     }
     result.reserve(usual);
@@ -1049,9 +1050,11 @@ class Core {
   }
 
   void recycle(std::string&& buffer) {
-    constexpr std::size_t kSpare = 4;
+    constexpr std::size_t kSpare = 64;
+    if (spare_.size() >= kSpare || spare_bytes_ + buffer.capacity() > options.queue_bytes) return;
+    spare_bytes_ += buffer.capacity();
     buffer.clear();
-    if (spare_.size() < kSpare) spare_.push_back(std::move(buffer));
+    spare_.push_back(std::move(buffer));
   }
 
   std::string header(int part) const {
@@ -1233,7 +1236,8 @@ class Core {
   std::mutex join_mutex_;
   std::condition_variable work_, space_;
   std::deque<Record> queue_;
-  std::size_t queued_bytes_ = 0, usual_size_ = 0;  // queued: with the record that is being written
+  std::size_t queued_bytes_ = 0;  // with the record that is being written
+  std::size_t usual_size_ = 0, spare_bytes_ = 0;
   std::vector<std::string> spare_;
   Counts counts_, deletions_;  // deletions: of the writer's thread only
   std::unordered_set<std::string> told_;

@@ -40,8 +40,8 @@ import java.util.Set;
  */
 public final class EdgeMonitor implements Closeable {
     static final String VERSION = "0.1.0";
-    private static final int MAX_SPARE = 4;
     private static final int MIN_CAPACITY = 1 << 12;
+    private static final int MAX_SPARE = 64;
 
     final Options options;
     final Options.Raw raw;
@@ -52,6 +52,7 @@ public final class EdgeMonitor implements Closeable {
     private final Set<String> told = new HashSet<>();
     private final String logId;
     private long queuedBytes; // with the record that is being written
+    private long spareBytes;
     private int usualSize = MIN_CAPACITY;
     private int label = -1;
     private boolean isClosed;
@@ -215,24 +216,43 @@ public final class EdgeMonitor implements Closeable {
         }
     }
 
-    /** Memory of a frame that was written: new one costs more than filling it. */
-    Features buffer() {
-        int capacity;
+    /**
+     * Memory of a frame that was written, at least of this size, or as large as the last frame: new memory costs more than
+     * filling it, and is given back to the system only when the garbage collector runs.
+     */
+    Features buffer(int minSize) {
+        int size;
         synchronized (lock) {
-            if (!spare.isEmpty()) {
-                return spare.removeLast();
+            size = minSize > 0 ? minSize : usualSize;
+            Features best = null;
+            for (Features buffer : spare) {
+                if (buffer.capacity() >= size && (best == null || buffer.capacity() < best.capacity())) {
+                    best = buffer;
+                }
             }
-            capacity = usualSize;
+            if (best != null) {
+                spare.remove(best);
+                spareBytes -= best.capacity();
+                return best;
+            }
         }
-        return new Features(capacity, true);
+        return new Features(size, true);
     }
 
-    void giveBack(Features buffer) {
-        buffer.clear();
+    void giveBack(Record record) {
         synchronized (lock) {
-            if (spare.size() < MAX_SPARE) {
-                spare.addLast(buffer);
+            giveBack(record.body);
+            for (Features elements : record.toHash.values()) {
+                giveBack(elements);
             }
+        }
+    }
+
+    private void giveBack(Features buffer) {
+        if (spare.size() < MAX_SPARE && spareBytes + buffer.capacity() <= options.queueBytes) {
+            buffer.clear();
+            spare.addLast(buffer);
+            spareBytes += buffer.capacity();
         }
     }
 
@@ -254,13 +274,13 @@ public final class EdgeMonitor implements Closeable {
             }
             if (queuedBytes == 0 || queuedBytes + memory <= options.queueBytes) {
                 queuedBytes += memory;
-                usualSize = Math.max(record.body.size(), MIN_CAPACITY);
+                usualSize = Math.max(record.body.size(), MIN_CAPACITY); // of a frame's tensors
                 queue.addLast(record);
                 lock.notifyAll();
                 return;
             }
         }
-        giveBack(record.body);
+        giveBack(record);
         drop("queue", "frames come faster than they are written");
     }
 
@@ -332,8 +352,10 @@ public final class EdgeMonitor implements Closeable {
         String message = null;
         try {
             surroundings(record.head);
-            for (Map.Entry<String, byte[]> entry : record.toHash.entrySet()) {
-                record.head.text("raw.sha256/" + entry.getKey(), hex(sha256().digest(entry.getValue())));
+            for (Map.Entry<String, Features> entry : record.toHash.entrySet()) {
+                MessageDigest digest = sha256();
+                digest.update(entry.getValue().content());
+                record.head.text("raw.sha256/" + entry.getKey(), hex(digest.digest()));
             }
             files.write(record.head, record.body);
         } catch (IOException e) {
@@ -346,7 +368,7 @@ public final class EdgeMonitor implements Closeable {
             lost = "encode";
             message = "a frame is lost: " + e;
         }
-        giveBack(record.body);
+        giveBack(record);
         synchronized (lock) {
             queuedBytes -= memory;
             counts.deletedFiles = files.deletedFiles;

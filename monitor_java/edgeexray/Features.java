@@ -110,6 +110,12 @@ final class Features {
         tensor.copyTo(buffer);
     }
 
+    /** The elements alone. */
+    void elements(Tensor tensor) {
+        reserve(tensor.bytes);
+        tensor.copyTo(buffer);
+    }
+
     /** Everything of a feature before the content of its list, for which room is made. */
     private void head(String key, int list, long size) {
         byte[] name = key.getBytes(StandardCharsets.UTF_8);

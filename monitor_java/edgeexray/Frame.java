@@ -1,8 +1,6 @@
 package edgeexray;
 
 import java.io.Closeable;
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashSet;
@@ -96,9 +94,9 @@ public final class Frame implements Closeable {
         }
         try {
             if (describe("raw", name, tensor)) {
-                byte[] bytes = new byte[tensor.bytes];
-                tensor.copyTo(ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN));
-                record.toHash.put(name, bytes);
+                Features elements = monitor.buffer(tensor.bytes);
+                elements.elements(tensor);
+                record.toHash.put(name, elements);
             }
         } catch (RuntimeException | OutOfMemoryError e) {
             lose(e);
@@ -343,7 +341,7 @@ public final class Frame implements Closeable {
             return false;
         }
         if (record == null) {
-            record = new Record(monitor.buffer());
+            record = new Record(monitor.buffer(0));
         }
         record.body.description(role, name, tensor);
         return true;
@@ -360,12 +358,12 @@ public final class Frame implements Closeable {
                 monitor.drop(lost, lostMessage);
             }
             if (record != null) {
-                monitor.giveBack(record.body);
+                monitor.giveBack(record);
             }
             return;
         }
         if (record == null) {
-            record = new Record(monitor.buffer());
+            record = new Record(monitor.buffer(0));
         }
         Features out = record.head;
         out.text("exray/kind", "frame");

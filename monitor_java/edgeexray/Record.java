@@ -7,7 +7,7 @@ import java.util.Map;
 final class Record {
     final Features head = new Features(1 << 10, false);
     final Features body;
-    final Map<String, byte[]> toHash = new LinkedHashMap<>(); // name of a raw tensor, its elements
+    final Map<String, Features> toHash = new LinkedHashMap<>(); // name of a raw tensor, its elements
 
     Record(Features body) {
         this.body = body;
@@ -15,8 +15,8 @@ final class Record {
 
     long memory() {
         long size = (long) head.capacity() + body.size();
-        for (byte[] raw : toHash.values()) {
-            size += raw.length;
+        for (Features raw : toHash.values()) {
+            size += raw.size();
         }
         return size;
     }

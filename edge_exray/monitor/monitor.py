@@ -72,10 +72,14 @@ class EdgeMonitor:
         app: Name and version of the app.
         kernels: What the model runs on: `"xnnpack"`, `"builtin"`, `"reference"`, or the name of a delegate.
         threads: Of the interpreter.
+        op_hook: The `edge_exray.profiling.hook.OpHook` among the delegates that the interpreter was made with:
+            at level `layers` the ops are timed, which makes a frame slower. Frames that a trigger chooses have no such
+            times.
         user: What else to say of the run, key to number or text.
         policy: What becomes of a frame when the queue is full: `"drop"`, and it is counted; or `"block"`, and the app
             waits at the end of the frame.
-        queue_bytes: How many bytes of tensors wait for the disk at most; a single larger frame waits alone.
+        queue_bytes: How many bytes of tensors wait for the disk at most; a single larger frame waits alone. As much
+            again is kept to be used anew.
         max_bytes: How large all files of the log become together; the oldest are deleted.
         file_bytes: Size at which the next file is begun; None: an eighth of `max_bytes`.
         codec: `"zstd"` compresses tensors; `"none"`.
@@ -100,6 +104,7 @@ class EdgeMonitor:
         app: tuple[str, str] | None = None,
         kernels: str | None = None,
         threads: int | None = None,
+        op_hook: Any = None,
         user: Mapping[str, Any] | None = None,
         policy: str = "drop",
         queue_bytes: int = 2**27,
@@ -117,6 +122,7 @@ class EdgeMonitor:
         self._raw = raw if raw is not None else "hash" if level == "outputs" else "value"
         _check("raw", self._raw, RAW)
         self._sampling = sample if isinstance(sample, Sampling) else Sampling(rate=float(sample))
+        self._op_hook = op_hook
         self._lock = threading.Lock()
         self._seen = self._sampled = self._written = 0
         self._lost: collections.Counter[str] = collections.Counter()
@@ -396,7 +402,11 @@ class Frame:
         if self._is_watched and self._monitor.level != "outputs":
             # Before the run: a function may change what it is given.
             self._guard(self._capture, "input", runner, feed)
-        result, start, end = runner.run(feed)
+        if self._monitor._op_hook is None:
+            result, start, end = runner.run(feed)
+        else:
+            with self._timing(runner):
+                result, start, end = runner.run(feed)
         self._add_span("inference", start, end)
         if self._is_watched:
             self._guard(self._after_run, runner, result)
@@ -432,8 +442,7 @@ class Frame:
     @property
     def _is_watched(self) -> bool:
         """Whether the frame is logged or still may be."""
-        may_be = self._rule is not None or self._monitor._sampling.has_triggers
-        return may_be and self._lost is None
+        return self._lost is None and (self._rule is not None or self._monitor._sampling.has_triggers)
 
     def _guard(self, function: Callable[..., None], *args: Any) -> None:
         """Does what is the monitor's, not the app's.
@@ -451,6 +460,27 @@ class Frame:
 
     def _add_span(self, name: str, start: int, end: int) -> None:
         self._spans.append((name, start - self._start, end - start))
+
+    def _timing(self, runner: Runner) -> contextlib.AbstractContextManager[None]:
+        monitor = self._monitor
+        wanted = self._rule is not None and self._lost is None and monitor.level == "layers"
+        if wanted and isinstance(runner, InterpreterRunner):
+            return self._ops_timed(runner)
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _ops_timed(self, runner: InterpreterRunner) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            times: list[tuple[int, str, int]] = []
+            try:
+                times = stack.enter_context(runner.timed_ops(self._monitor._op_hook))
+            # The hook reads what belongs to the runtime: whatever it meets there, the app goes on.
+            except Exception as e:
+                self._monitor._problem("ops", e)
+            yield
+        if times:
+            for key, values in zip(("op/index", "op/name", "op/ns"), zip(*times, strict=True), strict=True):
+                self._facts[key] = list(values)
 
     def _capture_raw(self) -> None:
         writer = self._monitor._writer

@@ -1,6 +1,7 @@
 """Which frames are logged; see the section of that name in `schemas/edge_log.md`."""
 
 import dataclasses
+import functools
 import json
 import math
 import struct
@@ -50,7 +51,7 @@ class Sampling:
         if self.rate is None and self.every is None and not self.has_triggers:
             raise errors.SpecError("sampling: no rule is given, so no frame would be logged; use level='off' for that")
 
-    @property
+    @functools.cached_property
     def has_triggers(self) -> bool:
         """Whether a rule has to see the outputs."""
         return self.low_confidence is not None or self.label_change or self.predicate is not None

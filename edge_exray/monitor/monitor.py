@@ -334,6 +334,7 @@ class Frame:
         self._ran = False
         self._lost: tuple[str, Exception | None] | None = None
         self._tensors: list[CapturedTensor] = []
+        self._names: set[tuple[str, str]] = set()
         self._spans: list[tuple[str, int, int]] = []
         self._facts: dict[str, Any] = {
             "exray/kind": "frame",
@@ -537,6 +538,10 @@ class Frame:
     def _add(self, role: str, name: str, value: Any, quantization: Quantization | None = None) -> None:
         if self._lost is not None:
             return
+        if (role, name) in self._names:
+            self._monitor._problem("internal", ValueError(f"{role} {name} is given twice; the first one is logged"))
+            return
+        self._names.add((role, name))
         try:
             as_hash = role == "raw" and self._monitor._raw == "hash"
             self._tensors.append(self._monitor._pool.copy(role, name, value, quantization, as_hash))

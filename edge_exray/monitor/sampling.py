@@ -86,7 +86,8 @@ class Sampling:
             label: Index of the largest value of the first one.
             previous_label: That of the frame that ran before; None of the first.
         """
-        if self.low_confidence is not None and np.max(next(iter(outputs.values()))) < self.low_confidence:
+        # As float64: NumPy 2 would round the limit to the type of the outputs.
+        if self.low_confidence is not None and float(np.max(next(iter(outputs.values())))) < self.low_confidence:
             return "low_confidence"
         if self.label_change and previous_label is not None and label != previous_label:
             return "label_change"

@@ -127,6 +127,7 @@ class EdgeMonitor:
         self._lost: collections.Counter[str] = collections.Counter()
         self._problems: collections.Counter[str] = collections.Counter()
         self._failure: errors.MonitorError | None = None
+        self._open: set[Frame] = set()
         self._label: int | None = None
         self._runners: dict[int, Runner] = {}
         self._log_id = secrets.token_hex(16)
@@ -235,6 +236,12 @@ class EdgeMonitor:
         writer, self._writer = self._writer, None
         if writer is not None:
             atexit.unregister(self.close)
+            with self._lock:
+                unfinished = [frame for frame in self._open.copy() if frame._rule is not None]
+                self._open.difference_update(unfinished)
+                self._sampled += len(unfinished)
+            for _ in unfinished:
+                self._count_lost("closed", None)
             if not writer.close(timeout):
                 self._count_problem("io", TimeoutError(f"the disk did not take all frames in {timeout} s"))
         self._raise_failure()
@@ -348,12 +355,14 @@ class Frame:
             self._guard(self._capture_raw)
 
     def __enter__(self) -> "Frame":
+        self._monitor._open.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._rule is None:
+            self._monitor._open.discard(self)
             return
         self._facts["exray/duration_ns"] = time.monotonic_ns() - self._start
         if error is not None:
@@ -560,6 +569,9 @@ class Frame:
     def _finish(self) -> None:
         monitor = self._monitor
         with monitor._lock:
+            if self not in monitor._open:  # the footer has counted it
+                return
+            monitor._open.remove(self)
             monitor._sampled += 1
             dropped = sum(monitor._lost.values())
         if self._lost is not None:
@@ -576,6 +588,9 @@ class _OffFrame(Frame):
     def __init__(self, monitor: EdgeMonitor) -> None:
         self._monitor = monitor
         self._runners = monitor._runners
+
+    def __enter__(self) -> "Frame":
+        return self
 
     def __exit__(self, *_: object) -> None:
         pass

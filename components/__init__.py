@@ -9,7 +9,7 @@ _MODULES = {
     "EdgeLogExampleGen": "edge_log_example_gen.component",
     "EdgeReplay": "edge_replay.component",
     "KernelProfiler": "kernel_profiler.component",
-    "LatestBlessedReportStrategy": "resolvers",
+    "LatestBlessedStrategy": "resolvers",
     "LayerValidator": "layer_validator.component",
 }
 

@@ -17,7 +17,7 @@ MAPPED = ("components", "pipelines", "schemas")
 ARROWS = {
     "cli": {"api", "monitor"},
     "api": {"conversion", "profiling", "reporting"},
-    "reporting": {"diagnosis"},
+    "reporting": {"diagnosis", "profiling"},
     "diagnosis": {"replay"},
     "replay": {"drift", "frames", "linting", "monitor"},
     "conversion": {"frames", "linting"},

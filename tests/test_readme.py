@@ -7,6 +7,7 @@ import pytest
 
 from edge_exray.conversion import modes
 from edge_exray.diagnosis.spec import ValidationSpec
+from edge_exray.monitor import read_log
 from edge_exray.profiling.spec import ProfileSpec
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text("utf-8")
@@ -34,6 +35,18 @@ def test_every_budget_and_every_mode_is_listed():
         assert f"`{field.name}`" in README
     for mode in modes.MODES:
         assert f"| `{mode}` |" in README
+
+
+def test_the_lines_that_instrument_an_app_do_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "edge.tflite").write_bytes(b"model")
+    block = code("from edge_exray.monitor import EdgeMonitor")
+    assert lines(block) <= MAX_LINES
+    app = {"camera": [np.ones(3), np.zeros(3)], "preprocess": np.square, "draw": len, "interpreter": lambda feed: feed}
+    exec(block.replace("sample=0.01", "sample=1.0"), app)
+    exec(code("from edge_exray.monitor import read_log"), {})
+    assert capsys.readouterr().out.startswith("0 [Span(")
+    assert [frame.sequence for frame in read_log("run.exray")] == [0, 1]
 
 
 def test_the_lines_that_put_the_suite_into_a_pipeline_do_so(tmp_path):

@@ -1,5 +1,8 @@
 """KernelProfiler: blocks an edge model that is too slow or too big."""
 
+import json
+from collections.abc import Mapping
+
 from tfx import types
 from tfx.components.util import udf_utils
 from tfx.dsl.components.base import base_component, executor_spec
@@ -21,6 +24,7 @@ class KernelProfilerSpec(component_spec.ComponentSpec):
         "float_edge_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
         "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph, optional=True),
+        "baseline_profile": component_spec.ChannelParameter(type=KernelProfile, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
         "blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing),
@@ -28,6 +32,8 @@ class KernelProfilerSpec(component_spec.ComponentSpec):
     }
     PARAMETERS = {  # noqa: RUF012
         "profile_spec": component_spec.ExecutionParameter(type=str),
+        "signature_name": component_spec.ExecutionParameter(type=str, optional=True),
+        "device_profiles": component_spec.ExecutionParameter(type=str, optional=True),
         "split": component_spec.ExecutionParameter(type=str),
         "num_examples": component_spec.ExecutionParameter(type=int),
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
@@ -61,7 +67,8 @@ class KernelProfiler(base_component.BaseComponent):
     - `blessing`: Channel of type `InfraBlessing`. Its custom properties say why a model is not blessed: `blessed`,
       `verdict`, `failed_checks`, `reason`, `profile`.
     - `profile`: Channel of type `edge_exray.KernelProfile` with `profile.json`, see
-      `schemas/kernel_profile.schema.json`.
+      `schemas/kernel_profile.schema.json`, `profile.html`, `chrome_trace.json`, which ui.perfetto.dev opens, and
+      `model_explorer/latency.json`. Its custom property `blessed` makes it a baseline for later runs.
 
     Args:
         edge_model: Channel of type `Model` with the .tflite to push, as EdgeConverter makes it.
@@ -76,6 +83,14 @@ class KernelProfiler(base_component.BaseComponent):
         fail_on_not_blessed: Whether the run fails when the model is not blessed. Otherwise it goes on, and Pusher
             does not push.
         transform_graph: Channel of type `TransformGraph`, when `examples` are raw, as for EdgeReplay.
+        baseline_profile: Channel of type `edge_exray.KernelProfile` with the profile of the model blessed last,
+            which `max_latency_growth` compares with: of a Resolver with `edge_exray.components.LatestBlessedStrategy`.
+            As long as the file of that model exists, it is timed again, in turn with the new one.
+        signature_name: The signature to run; may be left out when the model has at most one.
+        device_profiles: Name of another machine to the URI of its profile of the edge model, as `exray profile` or
+            TensorFlow Lite's `benchmark_model --enable_op_profiling=true` writes it; the name with `.float_edge` behind
+            it to that of the float edge model. The budgets of latency and memory hold on all of them. TFX's cache
+            knows the URI and not the file: give a new file a new name.
 
     Raises:
         SpecError: An unknown key or a value out of range in `profile_spec`, or parameters that exclude each other.
@@ -96,6 +111,9 @@ class KernelProfiler(base_component.BaseComponent):
         module_path: str | None = None,
         fail_on_not_blessed: bool = False,
         transform_graph: types.BaseChannel | None = None,
+        baseline_profile: types.BaseChannel | None = None,
+        signature_name: str | None = None,
+        device_profiles: Mapping[str, str] | None = None,
     ) -> None:
         user_modules.require_one("KernelProfiler", module_file, module_path)
         if (module_file or module_path or transform_graph) and not examples:
@@ -104,13 +122,21 @@ class KernelProfiler(base_component.BaseComponent):
             )
         if num_examples < 1:
             raise errors.SpecError(f"KernelProfiler: num_examples must be at least 1, is {num_examples}")
+        budgets = ProfileSpec.from_json(profile_spec)
+        if (baseline_profile is None) != (budgets.max_latency_growth is None):
+            raise errors.SpecError(
+                "KernelProfiler: max_latency_growth compares with baseline_profile: give both or neither"
+            )
         super().__init__(
             spec=KernelProfilerSpec(
                 edge_model=edge_model,
                 float_edge_model=float_edge_model,
                 examples=examples,
                 transform_graph=transform_graph,
-                profile_spec=ProfileSpec.from_json(profile_spec).to_json(),
+                baseline_profile=baseline_profile,
+                profile_spec=budgets.to_json(),
+                signature_name=signature_name,
+                device_profiles=json.dumps(dict(device_profiles), sort_keys=True) if device_profiles else None,
                 split=split,
                 num_examples=num_examples,
                 module_file=module_file,

@@ -1,5 +1,6 @@
 """Executor of KernelProfiler."""
 
+import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +13,12 @@ from tfx.utils import io_utils
 
 from edge_exray import errors
 from edge_exray.components import artifacts, transforms, user_modules
+from edge_exray.diagnosis.report import Verdict
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.profiling import feeds
 from edge_exray.profiling.profile import KernelProfile, profile
 from edge_exray.profiling.spec import ProfileSpec
+from edge_exray.reporting.profile_writer import render_files
 
 PROFILE_FILENAME = "profile.json"
 # The names that TFX's InfraValidator uses.
@@ -35,7 +38,8 @@ class Executor(base_executor.BaseExecutor):
         """Runs the component.
 
         Args:
-            input_dict: `edge_model`, and optionally `float_edge_model`, `examples` and `transform_graph`.
+            input_dict: `edge_model`, and optionally `float_edge_model`, `examples`, `transform_graph` and
+                `baseline_profile`.
             output_dict: `blessing` and `profile`.
             exec_properties: See `KernelProfilerSpec`.
 
@@ -53,14 +57,29 @@ class Executor(base_executor.BaseExecutor):
         real_inputs = None
         if input_dict.get("examples"):
             real_inputs = _read_feeds(input_dict, models["edge"], exec_properties)
-        result = profile(models, ProfileSpec.from_json(exec_properties["profile_spec"]), real_inputs)
+        spec = ProfileSpec.from_json(exec_properties["profile_spec"])
+        devices = json.loads(exec_properties.get("device_profiles") or "{}")
+        result = profile(
+            models,
+            spec,
+            real_inputs,
+            signature=exec_properties.get("signature_name") or None,
+            baseline=_read_baseline(input_dict),
+            device_profiles={name: io_utils.ensure_local(uri) for name, uri in devices.items()},
+        )
+        passes = result.verdict is Verdict.INCONCLUSIVE and spec.on_inconclusive == "pass"
+        blessed = bool(result) or passes
 
-        io_utils.write_string_file(os.path.join(profile_artifact.uri, PROFILE_FILENAME), result.to_json())
+        for name, content in render_files(result).items():
+            io_utils.write_bytes_file(os.path.join(profile_artifact.uri, name), content)
         profile_artifact.set_string_custom_property("verdict", str(result.verdict))
         profile_artifact.set_float_custom_property("latency_p50_ms", result.models[0].latency_ms.p50)
         profile_artifact.set_int_custom_property("size_bytes", result.models[0].bytes)
-        _bless(blessing, result, profile_artifact.uri)
-        if not result:
+        profile_artifact.set_int_custom_property("blessed", int(blessed))
+        _bless(blessing, blessed, result, profile_artifact.uri)
+        if passes:
+            logging.warning("KernelProfiler blesses %s, as on_inconclusive says: %s", models["edge"], result.summary)
+        if not blessed:
             reason = f"KernelProfiler does not bless {models['edge']}: {result.summary}"
             logging.warning(reason)
             if exec_properties["fail_on_not_blessed"]:
@@ -77,14 +96,22 @@ def _read_feeds(
     split = exec_properties["split"]
     files = artifacts.example_files(input_dict["examples"], [split])[split]
     records = transforms.decoder(input_dict).read(files)
-    inputs = EdgeModel(model_path).inputs
+    inputs = EdgeModel(model_path, signature=exec_properties.get("signature_name") or None).inputs
     with user_modules.user_functions(exec_properties) as functions:
         return feeds.example_feeds(records, functions, inputs, exec_properties["num_examples"])
 
 
-def _bless(blessing: types.Artifact, result: KernelProfile, profile_uri: str) -> None:
-    io_utils.write_string_file(os.path.join(blessing.uri, BLESSED_FILENAME if result else NOT_BLESSED_FILENAME), "")
-    blessing.set_int_custom_property("blessed", int(bool(result)))
+def _read_baseline(input_dict: dict[str, list[types.Artifact]]) -> KernelProfile | None:
+    """Returns the profile of the last blessed model; there is none before the first blessing."""
+    if not input_dict.get("baseline_profile"):
+        return None
+    uri = artifact_utils.get_single_uri(input_dict["baseline_profile"])
+    return KernelProfile.load(io_utils.ensure_local(os.path.join(uri, PROFILE_FILENAME)))
+
+
+def _bless(blessing: types.Artifact, blessed: bool, result: KernelProfile, profile_uri: str) -> None:
+    io_utils.write_string_file(os.path.join(blessing.uri, BLESSED_FILENAME if blessed else NOT_BLESSED_FILENAME), "")
+    blessing.set_int_custom_property("blessed", int(blessed))
     blessing.set_string_custom_property("verdict", str(result.verdict))
     blessing.set_string_custom_property("failed_checks", ",".join(check.name for check in result.failed_checks))
     blessing.set_string_custom_property("reason", result.summary)

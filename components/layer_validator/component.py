@@ -78,7 +78,7 @@ class LayerValidator(base_beam_component.BaseBeamComponent):
         model_blessing: Channel of type `ModelBlessing` of a component before this one, such as Evaluator: Pusher obeys
             one blessing only. What that one did not bless is not blessed here either.
         baseline_report: Channel of type `edge_exray.LayerReport` of the last blessed model, from a Resolver with
-            `edge_exray.components.LatestBlessedReportStrategy`; the check `regression` compares the model with it.
+            `edge_exray.components.LatestBlessedStrategy`; the check `regression` compares the model with it.
         module_file: Python file with checks of your own, see `edge_exray.check`; it may be that of EdgeReplay.
         module_path: Importable module with the same, instead of `module_file`.
 

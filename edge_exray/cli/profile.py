@@ -2,18 +2,12 @@
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from edge_exray import files
-from edge_exray.cli import console
-
-if TYPE_CHECKING:
-    import rich.table
-
-    from edge_exray.profiling.profile import KernelProfile
-    from edge_exray.profiling.profiler import ModelProfile
+from edge_exray import errors, files
+from edge_exray.cli import console, profile_tables
 
 
 def profile(
@@ -34,10 +28,37 @@ def profile(
         str | None, typer.Option(metavar="NAME", help="xnnpack, builtin or reference.", show_default="xnnpack")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the interpreter.", show_default="1")] = None,
-    runs: Annotated[int | None, typer.Option(help="Inferences to time.", show_default="50")] = None,
+    runs: Annotated[int | None, typer.Option(help="Fewest inferences to time.", show_default="50")] = None,
+    profiler: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="auto, hook, litert_profiler or isolated.", show_default="auto"),
+    ] = None,
+    signature: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Signature to run, when a model has several.", show_default=False),
+    ] = None,
+    baseline: Annotated[
+        pathlib.Path | None,
+        typer.Option(metavar="FILE", help="Profile of the last model, for max_latency_growth.", show_default=False),
+    ] = None,
+    device_profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="What benchmark_model or exray profile wrote on another machine; NAME.float_edge for that model. The "
+            "budgets hold there too.",
+            show_default=False,
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=0, help="How many of the slowest ops to show.")] = 10,
     out: Annotated[
-        pathlib.Path | None, typer.Option(metavar="FILE", help="Write the profile here as JSON.", show_default=False)
+        pathlib.Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Folder for profile.html, profile.json, chrome_trace.json (Perfetto) and model_explorer/; a FILE.json "
+            "for the JSON alone.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Times every op of edge models, compares the models, and checks the budgets of the first one."""
@@ -47,77 +68,58 @@ def profile(
     from edge_exray.profiling import profile as profiling
     from edge_exray.profiling.spec import ProfileSpec
 
-    given = {"kernels": kernels, "num_threads": threads, "runs": runs}
+    given = {"kernels": kernels, "num_threads": threads, "runs": runs, "profiler": profiler}
     overrides = {key: value for key, value in given.items() if value is not None}
     conditions = ProfileSpec.from_dict(
         dataclasses.asdict(ProfileSpec.from_json(console.read_text(spec, "profile spec"), str(spec or ""))) | overrides
     )
+    only_json = out is not None and out.suffix == ".json"
     if out:
-        files.check_file(out)
+        (files.check_file if only_json else files.check_folder)(out)
     roles = (
         {"edge": models[0]} | ({"float_edge": float_edge} if float_edge else {}) | {path: path for path in models[1:]}
     )
+    last = profiling.KernelProfile.load(baseline) if baseline else None
     with console.native_log_hidden():
-        result = profiling.profile(roles, conditions)
+        result = profiling.profile(
+            roles, conditions, signature=signature, baseline=last, device_profiles=_named_files(device_profile or [])
+        )
 
     terminal = rich.console.Console()
     for model in result.models:
+        where = f"{model.path} on {model.device['name']}" if model.device else model.path
         terminal.print(
-            f"{min(top, len(model.ops))} slowest of {len(model.ops)} ops of {model.path}", markup=False, soft_wrap=True
+            f"{min(top, len(model.ops))} slowest of {len(model.ops)} ops of {where}", markup=False, soft_wrap=True
         )
-        terminal.print(_ops_table(model, top))
+        terminal.print(profile_tables.slowest_ops(model, top))
+        if model.profiler_note:
+            terminal.print(model.profiler_note, markup=False, soft_wrap=True)
+    if stragglers := profile_tables.stragglers(result, top):
+        terminal.print("Ops that take longer than they need to", stragglers, sep="\n")
+    if comparison := profile_tables.comparison(result):
+        terminal.print("Time by type of op", comparison, sep="\n")
     terminal.print(result.models[0].conditions, soft_wrap=True)
-    terminal.print(_summary_table(result))
+    terminal.print(profile_tables.summary(result))
     for check in result.checks:
         message = (
             f"[{console.COLOURS[check.verdict]}]{check.verdict}[/] {check.name}: {rich.markup.escape(check.message)}"
         )
         terminal.print(message, highlight=False, soft_wrap=True)
-    if out:
+    if out and only_json:
         result.save(out)
+    elif out:
+        from edge_exray.reporting.profile_writer import write_profile
+
+        terminal.print(f"See {write_profile(result, out)}", markup=False, soft_wrap=True)
     raise typer.Exit(console.EXIT_STATUS[result.verdict])
 
 
-def _ops_table(model: "ModelProfile", top: int) -> "rich.table.Table":
-    import rich.box
-    import rich.markup
-    import rich.table
-
-    from edge_exray.reporting import formats
-
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-    for column in ("#", "ms", "share"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("op", "kernel"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("output", overflow="fold")
-    for op in model.slowest(top):
-        figures = (str(op.index), formats.number(op.ms), formats.percent(op.share))
-        table.add_row(*figures, rich.markup.escape(op.op), op.kernel, rich.markup.escape(op.short_name))
-    return table
-
-
-def _summary_table(result: "KernelProfile") -> "rich.table.Table":
-    import rich.box
-    import rich.markup
-    import rich.table
-
-    from edge_exray.reporting import formats
-
-    edge = result.models[0]
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-    table.add_column("model", overflow="fold")
-    for column in ("p50 ms", "p90 ms", "to first", "init ms", "memory", "size"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for model in result.models:
-        latency = model.latency_ms
-        table.add_row(
-            rich.markup.escape(pathlib.Path(model.path).name),
-            formats.number(latency.p50),
-            formats.number(latency.p90),
-            f"{formats.number(latency.p50 / edge.latency_ms.p50)} x",
-            formats.number(model.init_ms),
-            formats.size(model.memory_bytes),
-            formats.size(model.bytes),
-        )
-    return table
+def _named_files(options: list[str]) -> dict[str, str]:
+    """Reads options of the form NAME=FILE."""
+    files_by_name: dict[str, str] = {}
+    for option in options:
+        name, _, path = option.partition("=")
+        if not name or not path or name in files_by_name:
+            raise errors.SpecError(f"--device-profile {option}: give NAME=FILE, and each name once")
+        files_by_name[name] = path
+    return files_by_name

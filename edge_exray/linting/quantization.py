@@ -7,7 +7,8 @@ import numpy as np
 
 from edge_exray.linting.findings import FEW, Finding, Severity, at
 from edge_exray.linting.weights import by_channel, weighted_ops
-from edge_exray.models.graph import Graph, Op, Tensor
+from edge_exray.models import islands
+from edge_exray.models.graph import Graph, Op
 
 ZERO_RANGE = 1e-5
 """A range of real values below which an activation was constant while it was calibrated."""
@@ -125,26 +126,22 @@ def per_tensor_weights(graph: Graph) -> Iterator[Finding]:
 
 def float_islands(graph: Graph) -> Iterator[Finding]:
     """Float ops between a DEQUANTIZE and a QUANTIZE of a quantised model."""
-    for island in _islands(graph):
+    for island in islands.float_islands(graph):
         inside = {t for op in island for t in op.outputs}
-        entries = [graph.producers.get(t) for op in island for t in graph.activations(op)]
-        comes_in = any(op is not None and op.name == "DEQUANTIZE" for op in entries)
-        goes_out = any(op.name == "QUANTIZE" and op.inputs[0] in inside for op in graph.ops)
-        if comes_in and goes_out:
-            first = island[0]
-            names = sorted({op.name for op in island})
-            values = max(graph.tensors[t].spec.elements for t in inside)
-            yield at(
-                graph,
-                first,
-                first.outputs[0],
-                "float_island",
-                Severity.WARNING if values >= FEW else Severity.NOTE,
-                value=f"{len(island)} float ops on up to {values} values: {', '.join(names)}",
-                why="the values are unpacked, computed in float and rounded again: slow, impossible on integer-only "
-                "accelerators, and rounded twice",
-                fix="use an op that has an int8 kernel, or keep the layers around it in float as well",
-            )
+        first = island[0]
+        names = sorted({op.name for op in island})
+        values = max(graph.tensors[t].spec.elements for t in inside)
+        yield at(
+            graph,
+            first,
+            first.outputs[0],
+            "float_island",
+            Severity.WARNING if values >= FEW else Severity.NOTE,
+            value=f"{len(island)} float ops on up to {values} values: {', '.join(names)}",
+            why="the values are unpacked, computed in float and rounded again: slow, impossible on integer-only "
+            "accelerators, and rounded twice",
+            fix="use an op that has an int8 kernel, or keep the layers around it in float as well",
+        )
 
 
 def _quantized_activations(graph: Graph) -> Iterator[tuple[Op, int]]:
@@ -171,21 +168,3 @@ def _reach(graph: Graph, op: Op, data: int, stored: int, weights: np.ndarray) ->
     limits = np.iinfo(parts[0].dtype)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (limits.max - limits.min) * np.abs(weights).sum(axis=1) * scale_in * scale_weights / scale_out
-
-
-def _islands(graph: Graph) -> list[list[Op]]:
-    """Returns the float ops of a graph, grouped by the float tensors between them, in execution order."""
-    groups: list[tuple[set[int], list[Op]]] = []
-    for op in graph.ops:
-        tensors = {t for t in (*graph.activations(op), *op.outputs) if _is_float(graph.tensors[t])}
-        if op.name in ("QUANTIZE", "DEQUANTIZE") or not tensors:
-            continue
-        touching = [group for group in groups if group[0] & tensors]
-        groups = [group for group in groups if not group[0] & tensors]
-        merged = sorted((o for group in touching for o in group[1]), key=lambda o: o.index)
-        groups.append((tensors.union(*(group[0] for group in touching)), [*merged, op]))
-    return [ops for _, ops in sorted(groups, key=lambda group: group[1][0].index)]
-
-
-def _is_float(tensor: Tensor) -> bool:
-    return tensor.type in ("FLOAT32", "FLOAT16")

@@ -4,27 +4,9 @@ import collections
 from collections.abc import Iterator
 
 from edge_exray.linting.findings import FEW, Finding, Severity, at
+from edge_exray.models import delegation
 from edge_exray.models.graph import Graph, Op, is_tensorflow_op
 
-# What XNNPACK takes over in LiteRT 2.x by default (delegates/xnnpack in its sources, and what its delegate was seen to
-# take); all others run on built-in kernels and split the graph that it has.
-_INT8_OPS = """
-    ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE ELU EXPAND_DIMS
-    FULLY_CONNECTED LEAKY_RELU LOGISTIC MAX_POOL_2D MEAN MUL PAD QUANTIZE RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 RESHAPE
-    RESIZE_BILINEAR SLICE SPACE_TO_DEPTH SPLIT STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV
-"""
-_FLOAT_OPS = """
-    ABS BATCH_MATMUL CEIL COS DIV EXP FLOOR GELU HARD_SWISH LOG MAXIMUM MINIMUM NEG POW PRELU REDUCE_MAX REDUCE_MIN
-    ROUND RSQRT SIN SOFTMAX SQRT SQUARE SQUARED_DIFFERENCE
-"""
-_ACCELERATED = {
-    "FLOAT32": {*_INT8_OPS.split(), *_FLOAT_OPS.split()},
-    "INT8": {*_INT8_OPS.split()},
-    "UINT8": {*_INT8_OPS.split()},
-    "INT16": set(),
-}
-# Float ops with integer weights, by the type of the weights.
-_HYBRID = {"INT8": {"CONV_2D", "FULLY_CONNECTED"}, "INT4": {"FULLY_CONNECTED"}}
 # They only move or look up values, or run other graphs.
 _MOVES = """
     BROADCAST_TO CALL_ONCE CAST EMBEDDING_LOOKUP FILL GATHER GATHER_ND IF PACK PADV2 REVERSE_V2 SELECT SELECT_V2 SPLIT_V
@@ -40,12 +22,8 @@ def unaccelerated_ops(graph: Graph) -> Iterator[Finding]:
     for op in graph.ops:
         if op.is_custom or op.name in _MOVES.split() or not op.outputs or graph.is_folded(op):
             continue
-        output = graph.tensors[op.outputs[0]]
-        weights = graph.tensors[op.inputs[1]] if len(op.inputs) > 1 and op.inputs[1] >= 0 else output
-        is_hybrid = output.type == "FLOAT32" and weights.type in _HYBRID and weights.is_constant
-        taken = _HYBRID[weights.type] if is_hybrid else _ACCELERATED.get(output.type)
-        if taken is not None and output.spec.elements >= FEW and op.name not in taken:
-            kinds[op.name, f"{output.type} with {weights.type} weights" if is_hybrid else output.type].append(op)
+        if graph.tensors[op.outputs[0]].spec.elements >= FEW and delegation.is_accelerated(graph, op) is False:
+            kinds[op.name, delegation.kind(graph, op)].append(op)
     for (name, kind), ops in kinds.items():
         yield at(
             graph,

@@ -19,6 +19,7 @@ import numpy as np
 from edge_exray import errors
 from edge_exray.models.graph import Graph, Op
 from edge_exray.models.matching import REPRESENTATION_OPS, Evidence, Matching, Pair, match
+from edge_exray.models.names import without_call
 from edge_exray.models.parity import ConstantParity, compare_constants
 from edge_exray.models.saved_model import CloudModel
 from edge_exray.models.tensors import Quantization, TensorSpec
@@ -275,7 +276,7 @@ def _claims(
     """Returns float edge tensor to the cloud tensor that its name and size point at, in execution order."""
     names: dict[str, list[str]] = collections.defaultdict(list)
     for name in nodes:
-        for key in {name, re.sub(r"^(StatefulPartitionedCall(_\d+)?/)+", "", name)}:
+        for key in {name, without_call(name)}:
             names[key].append(name)
     order = {name: i for i, name in enumerate(nodes)}
     cloud_outputs = cloud.output_tensors()
@@ -321,7 +322,7 @@ def _may_claim(op: Op, node: Any, graph: Graph) -> bool:
             break
     if source is None:
         return False
-    stem = re.sub(r"^(StatefulPartitionedCall(_\d+)?/)+", "", node.name)
+    stem = without_call(node.name)
     parts = graph.tensors[source.outputs[0]].spec.name.split(";")
     return any(stem in part or re.sub(r"\d+$", "", part) == re.sub(r"\d+$", "", stem) for part in parts)
 

@@ -18,7 +18,6 @@ from edge_exray.monitor import example, records, storage, tensors
 from edge_exray.monitor.records import Damage, Record
 from edge_exray.monitor.tensors import LoggedTensor
 
-FORMAT_VERSION = 1
 _NUMBER = re.compile(r"-(\d{5,})$")
 
 
@@ -57,10 +56,10 @@ class LogHeader:
         self.path = record.path
         self.facts: dict[str, Any] = {key: _plain(values) for key, values in record.features.items()}
         version = _required(self.facts, "exray/format_version", record)
-        if version > FORMAT_VERSION:
+        if version > records.FORMAT_VERSION:
             raise errors.DataError(
-                f"{record.path} is a log of format version {version}, this edge-exray reads up to {FORMAT_VERSION}: "
-                "upgrade it"
+                f"{record.path} is a log of format version {version}, this edge-exray reads up to "
+                f"{records.FORMAT_VERSION}: upgrade it"
             )
         self.log_id: str = _required(self.facts, "exray/log_id", record)
         self.part: int = _required(self.facts, "exray/part", record)

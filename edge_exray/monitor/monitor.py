@@ -21,14 +21,13 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.models.tensors import Quantization
-from edge_exray.monitor import device, example, tensors
+from edge_exray.monitor import device, example, records, tensors
 from edge_exray.monitor.runners import InterpreterRunner, Runner, named, runner_of
 from edge_exray.monitor.sampling import Sampling
 from edge_exray.monitor.storage import LogFiles
 from edge_exray.monitor.writer import POLICIES, CapturedFrame, CapturedTensor, Pool, Writer
 from edge_exray.version import __version__
 
-FORMAT_VERSION = 1
 LEVELS = ("off", "outputs", "inputs", "layers")
 RAW = ("none", "hash", "value")
 CODECS = ("none", "zstd")
@@ -72,10 +71,14 @@ class EdgeMonitor:
         app: Name and version of the app.
         kernels: What the model runs on: `"xnnpack"`, `"builtin"`, `"reference"`, or the name of a delegate.
         threads: Of the interpreter.
+        op_hook: The `edge_exray.profiling.hook.OpHook` among the delegates that the interpreter was made with:
+            at level `layers` the ops are timed, which makes a frame slower. Frames that a trigger chooses have no such
+            times.
         user: What else to say of the run, key to number or text.
         policy: What becomes of a frame when the queue is full: `"drop"`, and it is counted; or `"block"`, and the app
             waits at the end of the frame.
-        queue_bytes: How many bytes of tensors wait for the disk at most; a single larger frame waits alone.
+        queue_bytes: How many bytes of tensors wait for the disk at most; a single larger frame waits alone. As much
+            again is kept to be used anew.
         max_bytes: How large all files of the log become together; the oldest are deleted.
         file_bytes: Size at which the next file is begun; None: an eighth of `max_bytes`.
         codec: `"zstd"` compresses tensors; `"none"`.
@@ -100,6 +103,7 @@ class EdgeMonitor:
         app: tuple[str, str] | None = None,
         kernels: str | None = None,
         threads: int | None = None,
+        op_hook: Any = None,
         user: Mapping[str, Any] | None = None,
         policy: str = "drop",
         queue_bytes: int = 2**27,
@@ -117,11 +121,13 @@ class EdgeMonitor:
         self._raw = raw if raw is not None else "hash" if level == "outputs" else "value"
         _check("raw", self._raw, RAW)
         self._sampling = sample if isinstance(sample, Sampling) else Sampling(rate=float(sample))
+        self._op_hook = op_hook
         self._lock = threading.Lock()
         self._seen = self._sampled = self._written = 0
         self._lost: collections.Counter[str] = collections.Counter()
         self._problems: collections.Counter[str] = collections.Counter()
         self._failure: errors.MonitorError | None = None
+        self._open: set[Frame] = set()
         self._label: int | None = None
         self._runners: dict[int, Runner] = {}
         self._log_id = secrets.token_hex(16)
@@ -230,6 +236,12 @@ class EdgeMonitor:
         writer, self._writer = self._writer, None
         if writer is not None:
             atexit.unregister(self.close)
+            with self._lock:
+                unfinished = [frame for frame in self._open.copy() if frame._rule is not None]
+                self._open.difference_update(unfinished)
+                self._sampled += len(unfinished)
+            for _ in unfinished:
+                self._count_lost("closed", None)
             if not writer.close(timeout):
                 self._count_problem("io", TimeoutError(f"the disk did not take all frames in {timeout} s"))
         self._raise_failure()
@@ -253,7 +265,7 @@ class EdgeMonitor:
     def _header(self, part: int) -> bytes:
         facts = {
             "exray/kind": "header",
-            "exray/format_version": FORMAT_VERSION,
+            "exray/format_version": records.FORMAT_VERSION,
             "exray/writer": f"python/{__version__}",
             "exray/log_id": self._log_id,
             "exray/part": part,
@@ -329,6 +341,7 @@ class Frame:
         self._ran = False
         self._lost: tuple[str, Exception | None] | None = None
         self._tensors: list[CapturedTensor] = []
+        self._names: set[tuple[str, str]] = set()
         self._spans: list[tuple[str, int, int]] = []
         self._facts: dict[str, Any] = {
             "exray/kind": "frame",
@@ -342,12 +355,14 @@ class Frame:
             self._guard(self._capture_raw)
 
     def __enter__(self) -> "Frame":
+        self._monitor._open.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._rule is None:
+            self._monitor._open.discard(self)
             return
         self._facts["exray/duration_ns"] = time.monotonic_ns() - self._start
         if error is not None:
@@ -396,7 +411,11 @@ class Frame:
         if self._is_watched and self._monitor.level != "outputs":
             # Before the run: a function may change what it is given.
             self._guard(self._capture, "input", runner, feed)
-        result, start, end = runner.run(feed)
+        if self._monitor._op_hook is None:
+            result, start, end = runner.run(feed)
+        else:
+            with self._timing(runner):
+                result, start, end = runner.run(feed)
         self._add_span("inference", start, end)
         if self._is_watched:
             self._guard(self._after_run, runner, result)
@@ -432,8 +451,7 @@ class Frame:
     @property
     def _is_watched(self) -> bool:
         """Whether the frame is logged or still may be."""
-        may_be = self._rule is not None or self._monitor._sampling.has_triggers
-        return may_be and self._lost is None
+        return self._lost is None and (self._rule is not None or self._monitor._sampling.has_triggers)
 
     def _guard(self, function: Callable[..., None], *args: Any) -> None:
         """Does what is the monitor's, not the app's.
@@ -451,6 +469,27 @@ class Frame:
 
     def _add_span(self, name: str, start: int, end: int) -> None:
         self._spans.append((name, start - self._start, end - start))
+
+    def _timing(self, runner: Runner) -> contextlib.AbstractContextManager[None]:
+        monitor = self._monitor
+        wanted = self._rule is not None and self._lost is None and monitor.level == "layers"
+        if wanted and isinstance(runner, InterpreterRunner):
+            return self._ops_timed(runner)
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _ops_timed(self, runner: InterpreterRunner) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            times: list[tuple[int, str, int]] = []
+            try:
+                times = stack.enter_context(runner.timed_ops(self._monitor._op_hook))
+            # The hook reads what belongs to the runtime: whatever it meets there, the app goes on.
+            except Exception as e:
+                self._monitor._problem("ops", e)
+            yield
+        if times:
+            for key, values in zip(("op/index", "op/name", "op/ns"), zip(*times, strict=True), strict=True):
+                self._facts[key] = list(values)
 
     def _capture_raw(self) -> None:
         writer = self._monitor._writer
@@ -508,6 +547,10 @@ class Frame:
     def _add(self, role: str, name: str, value: Any, quantization: Quantization | None = None) -> None:
         if self._lost is not None:
             return
+        if (role, name) in self._names:
+            self._monitor._problem("internal", ValueError(f"{role} {name} is given twice; the first one is logged"))
+            return
+        self._names.add((role, name))
         try:
             as_hash = role == "raw" and self._monitor._raw == "hash"
             self._tensors.append(self._monitor._pool.copy(role, name, value, quantization, as_hash))
@@ -526,6 +569,9 @@ class Frame:
     def _finish(self) -> None:
         monitor = self._monitor
         with monitor._lock:
+            if self not in monitor._open:  # the footer has counted it
+                return
+            monitor._open.remove(self)
             monitor._sampled += 1
             dropped = sum(monitor._lost.values())
         if self._lost is not None:
@@ -542,6 +588,9 @@ class _OffFrame(Frame):
     def __init__(self, monitor: EdgeMonitor) -> None:
         self._monitor = monitor
         self._runners = monitor._runners
+
+    def __enter__(self) -> "Frame":
+        return self
 
     def __exit__(self, *_: object) -> None:
         pass

@@ -13,6 +13,8 @@ from edge_exray.monitor import crc, example
 
 _HEAD = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")
+FORMAT_VERSION = 1
+"""Of `schemas/edge_log.md`."""
 OVERHEAD = _HEAD.size + _CHECKSUM.size
 """Bytes around the data of a record."""
 MAX_DATA = 2**31 - 1

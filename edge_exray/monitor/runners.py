@@ -1,16 +1,20 @@
 """Running what the app runs, an interpreter or a function, so that its inputs, outputs and layers have names."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edge_exray import errors
 from edge_exray.models.tensors import Quantization
+
+# What the runtime calls a node that stands for a delegate.
+_DELEGATE = "DELEGATE"
 
 Feed = Mapping[str, np.ndarray] | np.ndarray
 Run = tuple[Any, int, int]
@@ -75,6 +79,46 @@ class InterpreterRunner:
         """Returns that of each input or output (`role`), by name."""
         return self._quantization[role]
 
+    @contextlib.contextmanager
+    def timed_ops(self, hook: Any) -> Iterator[list[tuple[int, str, int]]]:
+        """Times the ops that run while the context is open.
+
+        Args:
+            hook: The `edge_exray.profiling.hook.OpHook` that the interpreter was made with.
+
+        Yields:
+            Index, name and nanoseconds of each op, as they run.
+
+        Raises:
+            ProfilingError: The runtime cannot be profiled.
+        """
+        times: list[tuple[int, str, int]] = []
+        clock = time.perf_counter_ns
+
+        def make(step: Any, invoke: Callable[[int, int], int]) -> Callable[[int, int], int]:
+            # Of an op that a delegate runs, the step tells the delegate.
+            index, name = self._op_of.get(step.outputs, (step.node, step.op))
+
+            def call(context: int, node: int) -> int:
+                start = clock()
+                status = invoke(context, node)
+                times.append((index, name, clock() - start))
+                return status
+
+            return call
+
+        with hook.wrap(self._interpreter, make):
+            yield times
+
+    @functools.cached_property
+    def _op_of(self) -> dict[tuple[int, ...], tuple[int, str]]:
+        ops = self._interpreter._get_ops_details()
+        return {
+            tuple(map(int, op["outputs"])): (int(op["index"]), op["op_name"])
+            for op in ops
+            if op["op_name"] != _DELEGATE
+        }
+
     def layers(self) -> dict[TensorInfo, np.ndarray] | None:
         """Returns views of what the ops have computed, in the order of execution.
 
@@ -113,7 +157,7 @@ class InterpreterRunner:
         ]
 
     def _named(self, feed: Feed) -> Mapping[str, np.ndarray]:
-        if isinstance(feed, Mapping):
+        if type(feed) is dict or isinstance(feed, Mapping):  # the first question is the quick one
             return feed
         if len(self._inputs) > 1:
             raise errors.DataError(f"the model has the inputs {[i.name for i in self._inputs]}: give a dict of arrays")
@@ -158,9 +202,9 @@ def runner_of(model: Any) -> Runner:
 
 def named(values: Any, role: str) -> dict[str, Any]:
     """Gives arrays names: a mapping has them, one array is called `role`, several `role_0`, `role_1`, ..."""
-    if isinstance(values, np.ndarray):  # most are, and the next question is a slow one
+    if isinstance(values, np.ndarray):  # most are, and whether it is a mapping is slow to ask
         return {role: values}
-    if isinstance(values, Mapping):
+    if type(values) is dict or isinstance(values, Mapping):
         return {str(name): value for name, value in values.items()}
     if isinstance(values, list | tuple):
         return {f"{role}_{i}": value for i, value in enumerate(values)}

@@ -1,6 +1,7 @@
 """Which frames are logged; see the section of that name in `schemas/edge_log.md`."""
 
 import dataclasses
+import functools
 import json
 import math
 import struct
@@ -50,7 +51,7 @@ class Sampling:
         if self.rate is None and self.every is None and not self.has_triggers:
             raise errors.SpecError("sampling: no rule is given, so no frame would be logged; use level='off' for that")
 
-    @property
+    @functools.cached_property
     def has_triggers(self) -> bool:
         """Whether a rule has to see the outputs."""
         return self.low_confidence is not None or self.label_change or self.predicate is not None
@@ -85,7 +86,8 @@ class Sampling:
             label: Index of the largest value of the first one.
             previous_label: That of the frame that ran before; None of the first.
         """
-        if self.low_confidence is not None and np.max(next(iter(outputs.values()))) < self.low_confidence:
+        # As float64: NumPy 2 would round the limit to the type of the outputs.
+        if self.low_confidence is not None and float(np.max(next(iter(outputs.values())))) < self.low_confidence:
             return "low_confidence"
         if self.label_change and previous_label is not None and label != previous_label:
             return "label_change"

@@ -113,6 +113,21 @@ class LogFiles:
             raise OverflowError(f"a frame of {size} bytes does not fit into max_bytes={self._max_bytes}")
         if self._file is not None and self._frames and self._size + size > self._file_bytes:
             self._end(final=False)
+        was_open = self._file is not None
+        try:
+            self._place(record, size)
+        except OSError as e:
+            if self._file is not None and (e.errno != errno.EFBIG or not self._frames):
+                raise
+            # Another file may take what this one does not, which was given up or has reached a limit of the system.
+            if self._file is not None:
+                self._give_up()
+            elif not was_open:
+                raise
+            self._place(record, size)
+        self._frames += 1
+
+    def _place(self, record: Sequence[Part], size: int) -> None:
         if self._file is None:
             header = self._header_record(self._part + 1)
             self._make_room(sum(len(part) for part in header) + size)
@@ -120,7 +135,6 @@ class LogFiles:
         else:
             self._make_room(size)
         self._write(record)
-        self._frames += 1
 
     def close(self) -> None:
         """Writes the final footer and closes; afterwards nothing can be appended.

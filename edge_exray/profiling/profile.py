@@ -1,6 +1,7 @@
 """The kernel profile: what the models cost, and whether the budgets are kept."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -9,9 +10,15 @@ from typing import Any
 
 from edge_exray import environment, errors, files, schemas
 from edge_exray.diagnosis.report import CheckResult, Verdict
-from edge_exray.profiling import budget, profiler
-from edge_exray.profiling.feeds import Feed
+from edge_exray.models.tflite import EdgeModel
+from edge_exray.profiling import budget, comparison, device_budgets, device_profile, machine, profiler
+from edge_exray.profiling.analysis import analyse
+from edge_exray.profiling.feeds import Feed, random_feed
+from edge_exray.profiling.groups import Group
+from edge_exray.profiling.model_profile import ModelProfile
+from edge_exray.profiling.roofline import Roofline
 from edge_exray.profiling.spec import ProfileSpec
+from edge_exray.profiling.stragglers import Straggler
 
 FORMAT_VERSION = 1
 
@@ -28,13 +35,23 @@ class KernelProfile:
         checks: One for each budget that is set.
         models: One for each model, the edge model first.
         environment: Versions and machine facts.
+        machine: See `edge_exray.profiling.machine.describe`; None when it is not known.
+        comparison: See `edge_exray.profiling.comparison.compare`; None with one model.
+        roofline: What the machine can do at best; None when it was not measured.
+        stragglers: Ops that take longer than they need to, what saves most first.
+        groups: Times by type of op, by layer and by kernels.
     """
 
     verdict: Verdict
     summary: str
     checks: list[CheckResult]
-    models: list[profiler.ModelProfile]
+    models: list[ModelProfile]
     environment: dict[str, Any]
+    machine: dict[str, Any] | None = None
+    comparison: dict[str, Any] | None = None
+    roofline: Roofline | None = None
+    stragglers: list[Straggler] = dataclasses.field(default_factory=list)
+    groups: list[Group] = dataclasses.field(default_factory=list)
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED
@@ -71,8 +88,13 @@ class KernelProfile:
             verdict=Verdict(document["verdict"]),
             summary=document["summary"],
             checks=[CheckResult(**{**c, "verdict": Verdict(c["verdict"])}) for c in document["checks"]],
-            models=[_model(m) for m in document["models"]],
+            models=[ModelProfile.from_dict(m) for m in document["models"]],
             environment=document["environment"],
+            machine=document.get("machine"),
+            comparison=document.get("comparison"),
+            roofline=Roofline.from_dict(document["roofline"]) if document.get("roofline") else None,
+            stragglers=[Straggler(**s) for s in document.get("stragglers", ())],
+            groups=[Group(**g) for g in document.get("groups", ())],
         )
 
     @classmethod
@@ -97,40 +119,86 @@ def profile(
     models: Mapping[str, str | os.PathLike[str]],
     spec: ProfileSpec | None = None,
     feeds: Sequence[Feed] | None = None,
+    *,
+    signature: str | None = None,
+    baseline: KernelProfile | None = None,
+    device_profiles: Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> KernelProfile:
-    """Profiles models on this machine and checks the edge model's budgets.
+    """Profiles models on this machine and checks the edge model's budgets, here and on other machines.
 
     Args:
         models: Role to path of a .tflite. The role `edge` is the model that the budgets are for, `float_edge` the
-            one that `max_latency_ratio_to_float` compares it with; others are only profiled.
+            one that `max_latency_ratio_to_float` compares it with, `baseline` the one of `max_latency_growth`; others
+            are only profiled.
         spec: Budgets and conditions; None sets no budget.
         feeds: Inputs with batch axis, real values for quantised inputs; None makes random ones.
+        signature: The signature to run; may be left out when the models have at most one.
+        baseline: Profile of the model that was blessed last, for `max_latency_growth`. Where the file of that model is
+            still as it was, it is timed again in turn with the new one, which no load of the machine and no change of
+            it falsifies. Otherwise the stored figures count, if they are of a machine like this one.
+        device_profiles: Name of another machine to its profile of the edge model, which the budgets of latency and
+            memory hold for too; see `edge_exray.profiling.device_profile.read_profiles`.
 
     Raises:
+        ArtifactError: A machine's profile is damaged or of another model.
         ProfilingError: There is no model with the role `edge`, or a model cannot be timed.
         ModelError: A model does not load or run.
         DataError: The feeds do not fit a model.
+        SpecError: A budget is for a type of op that there is not.
     """
     if budget.EDGE not in models:
         raise errors.ProfilingError(
             f"no model has the role {budget.EDGE!r}, only {sorted(models)}: name the edge model so"
         )
     spec = spec or ProfileSpec()
-    profiles = [
-        profiler.profile_model(
-            models[role],
-            role=role,
-            feeds=feeds,
-            kernels=spec.kernels,
-            num_threads=spec.num_threads,
-            runs=spec.runs,
-            warmup_runs=spec.warmup_runs,
-        )
-        for role in sorted(models, key=lambda role: role != budget.EDGE)
-    ]
-    checks = budget.check_budgets(profiles, spec)
+    devices = device_profile.read_profiles(device_profiles or {}, models)
+    here = machine.describe()
+    stored = None
+    if baseline is not None and spec.max_latency_growth is not None and budget.BASELINE not in models:
+        stored = budget.Baseline(_edge(baseline), baseline.machine)
+        if _is_unchanged(stored.model) and _takes(stored.model.path, signature, feeds):
+            models = {**models, budget.BASELINE: stored.model.path}
+    ordered = {role: models[role] for role in sorted(models, key=lambda role: role != budget.EDGE)}
+    profiles = profiler.profile_models(ordered, spec, feeds=feeds, signature=signature)
+    checks = budget.check_budgets(profiles, spec, stored, here) + device_budgets.check_devices(devices, spec)
     verdict = _verdict(checks)
-    return KernelProfile(verdict, _summary(profiles[0], checks, verdict), checks, profiles, environment.describe())
+    found = analyse(profiles, feeds)
+    described = [*found.models, *devices]
+    return KernelProfile(
+        verdict,
+        _summary(profiles[0], checks, verdict),
+        checks,
+        described,
+        environment.describe(),
+        machine=here,
+        comparison=comparison.compare(described),
+        roofline=found.roofline,
+        stragglers=found.stragglers,
+        groups=found.groups,
+    )
+
+
+def _edge(baseline: KernelProfile) -> ModelProfile:
+    edge = next((model for model in baseline.models if model.role == budget.EDGE), None)
+    if edge is None:
+        raise errors.ProfilingError("the baseline profile has no edge model: give one that `profile` made")
+    return edge
+
+
+def _is_unchanged(model: ModelProfile) -> bool:
+    """Returns whether the file that was profiled is still there."""
+    path = pathlib.Path(model.path)
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == model.fingerprint
+
+
+def _takes(path: str, signature: str | None, feeds: Sequence[Feed] | None) -> bool:
+    """Returns whether a model can be fed what the new one is."""
+    try:
+        plain = EdgeModel(path, signature=signature)
+        plain.set_inputs(feeds[0] if feeds else random_feed(plain.inputs))
+    except (errors.DataError, errors.ModelError):
+        return False
+    return True
 
 
 def _verdict(checks: Sequence[CheckResult]) -> Verdict:
@@ -140,21 +208,11 @@ def _verdict(checks: Sequence[CheckResult]) -> Verdict:
     return Verdict.PASSED
 
 
-def _summary(edge: profiler.ModelProfile, checks: Sequence[CheckResult], verdict: Verdict) -> str:
+def _summary(edge: ModelProfile, checks: Sequence[CheckResult], verdict: Verdict) -> str:
     if verdict is not Verdict.PASSED:
         return "; ".join(check.message for check in checks if check.verdict is verdict)
     kept = f"keeps all of its {len(checks)} budgets" if len(checks) > 1 else "keeps its budget"
     return (
         f"The edge model {kept if checks else 'has no budget to keep'}: p50 latency {edge.latency_ms.p50:.4g} ms, "
         f"{edge.bytes:,} bytes"
-    )
-
-
-def _model(document: dict[str, Any]) -> profiler.ModelProfile:
-    return profiler.ModelProfile(
-        **{
-            **document,
-            "latency_ms": profiler.Latency(**document["latency_ms"]),
-            "ops": [profiler.OpTime(**op) for op in document["ops"]],
-        }
     )

@@ -1,10 +1,11 @@
-"""Times one edge model: the whole inference undisturbed, then each op through the hook.
+"""Times edge models: whole inferences undisturbed, and in turn with them each op under a profiler.
 
-Profiling costs time itself and, with XNNPACK, keeps the delegate from fusing ops. So the whole is measured first on
-an interpreter that is as plain as the app's, and the times of the ops are scaled to add up to that:
-`ms_i = raw_i * p50 / sum(raw)`, where `raw_i` is the median over the runs less what the hook's own call costs.
+Profiling costs time itself and, with XNNPACK, keeps the delegate from fusing ops. So the whole is measured on an
+interpreter that is as plain as the app's, and the times of the ops are scaled to add up to that:
+`ms_i = raw_i * p50 / sum(raw)`, where `raw_i` is the median over the runs less what the profiler's own call costs.
 """
 
+import contextlib
 import dataclasses
 import os
 import statistics
@@ -15,146 +16,191 @@ import numpy as np
 from edge_exray import errors
 from edge_exray.models import locations
 from edge_exray.models.tflite import EdgeModel
+from edge_exray.profiling import intervals, machine, timing
+from edge_exray.profiling.arena import arena_bytes
 from edge_exray.profiling.feeds import Feed, random_feed
-from edge_exray.profiling.footprint import measure_footprint
-from edge_exray.profiling.hook import OpHook, Step
-from edge_exray.profiling.timing import time_inferences, time_ops
+from edge_exray.profiling.footprint import Footprint, measure_footprint
+from edge_exray.profiling.isolated_profiler import IsolatedProfiler
+from edge_exray.profiling.litert_profiler import LiteRtProfiler
+from edge_exray.profiling.model_profile import Latency, ModelProfile, OpTime
+from edge_exray.profiling.op_profiler import HookProfiler, OpProfiler, OpSample, Subject
+from edge_exray.profiling.spec import ProfileSpec
+from edge_exray.profiling.timing import Blocks, InferenceTimer
+
+EDGE = "edge"
+PERCENTILES = (50, 90, 99)
+
+# The best first.
+_PROFILERS: dict[str, type[HookProfiler] | type[LiteRtProfiler] | type[IsolatedProfiler]] = {
+    profiler.name: profiler for profiler in (HookProfiler, LiteRtProfiler, IsolatedProfiler)
+}
+# When no precision is asked for, the warm-up still has one to come to rest with.
+_WARMUP_TOLERANCE = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class Latency:
-    """Wall time of whole inferences in milliseconds, inputs already in place."""
-
-    p50: float
-    p90: float
-    p99: float
-    mean: float
-    runs: int
-
-
-@dataclasses.dataclass(frozen=True)
-class OpTime:
-    """Time of one op.
-
-    Attributes:
-        index: Index of the op in the edge graph.
-        op: TFLite op name, for example `"CONV_2D"`.
-        name: Name of the op's main output tensor.
-        kernel: What ran it: `"xnnpack"`, `"builtin"`, `"reference"`, or `"folded"` when it does not run at all
-            because the delegate computed its constant result once.
-        ms: Median time, scaled so that all ops add up to the p50 of the undisturbed inference.
-        raw_ms: Median time as the hook measured it, less the cost of the hook's own call.
-        share: `ms` as share of the inference, in [0, 1].
-    """
-
-    index: int
-    op: str
-    name: str
-    kernel: str
-    ms: float
-    raw_ms: float
-    share: float
-
-    @property
-    def short_name(self) -> str:
-        """The name of the layer that a fused op ends with; the converter joins the names of all with `;`."""
-        return self.name.split(";")[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelProfile:
-    """What one model costs on one set of kernels.
-
-    Attributes:
-        role: `"edge"`, `"float_edge"`, or any other name for a model that is only compared with.
-        path: Where the model is.
-        bytes: Size of the file.
-        kernels, num_threads: What it ran on.
-        profiler: How the ops were timed.
-        latency_ms: Undisturbed inferences.
-        init_ms, memory_bytes: See `Footprint`.
-        ops: In the order of the graph.
-    """
+class _Case:
+    """One model, ready to be timed."""
 
     role: str
-    path: str
-    bytes: int
-    kernels: str
-    num_threads: int
-    profiler: str
-    latency_ms: Latency
-    init_ms: float
-    memory_bytes: int
-    ops: list[OpTime]
-
-    @property
-    def conditions(self) -> str:
-        """What the figures hold for, in words."""
-        threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
-        return f"{self.kernels} kernels, {threads}, {self.latency_ms.runs} runs"
-
-    def slowest(self, count: int) -> list[OpTime]:
-        """Returns the ops that take the longest, slowest first."""
-        return sorted(self.ops, key=lambda op: op.ms, reverse=True)[:count]
+    subject: Subject
+    footprint: Footprint
+    timer: InferenceTimer
+    profiler: OpProfiler
+    note: str | None
 
 
 def profile_model(
     model_path: str | os.PathLike[str],
+    spec: ProfileSpec | None = None,
     *,
-    role: str = "edge",
+    role: str = EDGE,
     feeds: Sequence[Feed] | None = None,
-    kernels: str = "xnnpack",
-    num_threads: int = 1,
-    runs: int = 50,
-    warmup_runs: int = 5,
+    signature: str | None = None,
 ) -> ModelProfile:
-    """Profiles a .tflite on this machine.
+    """Profiles one .tflite on this machine; see `profile_models`."""
+    [profiled] = profile_models({role: model_path}, spec or ProfileSpec(), feeds=feeds, signature=signature)
+    return profiled
+
+
+def profile_models(
+    models: Mapping[str, str | os.PathLike[str]],
+    spec: ProfileSpec,
+    *,
+    feeds: Sequence[Feed] | None = None,
+    signature: str | None = None,
+) -> list[ModelProfile]:
+    """Profiles models on this machine, in turn.
 
     Args:
-        model_path: The file.
-        role: See `ModelProfile`.
+        models: Role to path of a .tflite.
+        spec: How to measure; its budgets say what must become clear.
         feeds: Inputs with batch axis, all of the same shapes, real values for quantised inputs; the runs go
-            round them. None makes a random one.
-        kernels: See `EdgeModel`.
-        num_threads: Threads of the interpreter.
-        runs: Inferences to time, without the hook and again with it.
-        warmup_runs: Inferences before the timed ones.
+            round them. None makes a random one for each model.
+        signature: See `EdgeModel`.
 
     Raises:
-        ModelError: The model does not load or run.
-        DataError: The feeds do not fit the model.
-        ProfilingError: The ops cannot be timed, or the kernels abort.
+        ModelError: A model does not load or run.
+        DataError: The feeds do not fit a model.
+        ProfilingError: The ops cannot be timed, the kernels abort, or the machine is too noisy and that is to be an
+            error.
     """
-    locations.check_tflite(model_path)
-    # First, because kernels that abort shall take the child with them and not this process.
-    footprint = measure_footprint(model_path, kernels, num_threads)
-    plain = EdgeModel(model_path, kernels=kernels, num_threads=num_threads)
-    if not plain.graph.ops:
-        raise errors.ProfilingError(f"{plain.path} has no op: there is nothing to profile")
-    feeds = [random_feed(plain.inputs)] if feeds is None else feeds
-    _check_shapes(feeds)
-    wall = time_inferences(plain, feeds, runs=runs, warmup_runs=warmup_runs)
-    p50, p90, p99 = (float(p) for p in np.percentile(wall, (50, 90, 99)))
+    with contextlib.ExitStack() as opened:
+        cases = [_open(opened, role, path, spec, feeds, signature) for role, path in models.items()]
+        # What makes models of its own inside `time` would disturb the others.
+        interleaved = [case.profiler for case in cases if not isinstance(case.profiler, IsolatedProfiler)]
+        timers: list[timing.Timer] = [*(case.timer for case in cases), *interleaved]
+        tolerance = spec.precision or _WARMUP_TOLERANCE
+        settled = [timing.warm_up(timer, spec.warmup_runs, tolerance) for timer in timers]
+        load = machine.LoadMeter()
+        roles = [case.role for case in cases]
+        timed = timing.interleave(
+            timers,
+            timing.Plan(spec.runs, spec.runs if spec.precision is None else spec.max_runs, spec.max_seconds),
+            lambda blocks: suffices(dict(zip(roles, blocks, strict=False)), spec),
+        )
+        others_share = load.others_share()
+        wholes = dict(zip(map(id, interleaved), timed[len(cases) :], strict=True))
+        walls = dict(zip(roles, timed, strict=False))
+        profiles = []
+        for case, rests in zip(cases, settled, strict=False):
+            whole = wholes.get(id(case.profiler)) or [case.profiler.time(spec.runs)]
+            noise = _noise(case, walls[case.role], rests, others_share, spec)
+            profiles.append(_profile(case, walls, whole, noise, spec))
+    return profiles
 
-    hook = OpHook(num_threads)
-    # Without the flag XNNPACK takes the whole graph as one op; the other kernels need no flag.
-    preserve = kernels == "xnnpack"
-    hooked = EdgeModel(
-        model_path, kernels=kernels, num_threads=num_threads, preserve_tensors=preserve, delegates=[hook]
-    )
-    steps = time_ops(hooked, hook, feeds, runs=runs, warmup_runs=warmup_runs)
-    return ModelProfile(
-        role=role,
-        path=plain.path,
-        bytes=plain.bytes,
-        kernels=kernels,
-        num_threads=num_threads,
-        profiler="hook",
-        latency_ms=Latency(p50, p90, p99, statistics.fmean(wall), runs),
-        init_ms=footprint.init_ms,
-        memory_bytes=footprint.memory_bytes,
-        ops=_op_times(plain, steps, p50, kernels),
-    )
+
+def suffices(walls: Mapping[str, Blocks], spec: ProfileSpec) -> bool:
+    """Returns whether the runs so far are precise enough and decide every budget of a latency.
+
+    Args:
+        walls: Role of the model to its blocks of milliseconds.
+        spec: What is asked for.
+    """
+    for blocks in walls.values():
+        if not _is_precise(blocks, spec):
+            return False
+    if EDGE not in walls:
+        return True
+    for percentile, budget in spec.percentile_budgets.items():
+        if not _decides(intervals.percentile_interval(walls[EDGE], percentile, spec.confidence), budget):
+            return False
+    for role, budget in spec.ratio_budgets.items():
+        if role in walls:
+            _, interval = intervals.ratio_interval(walls[EDGE], walls[role], spec.confidence)
+            if not _decides(interval, budget):
+                return False
+    return True
+
+
+def _is_precise(blocks: Blocks, spec: ProfileSpec) -> bool:
+    interval = intervals.percentile_interval(blocks, 50, spec.confidence)
+    if spec.precision is None:
+        return True
+    if interval is None:
+        return False
+    return (interval[1] - interval[0]) / 2 <= spec.precision * statistics.median(_flat(blocks))
+
+
+def _decides(interval: tuple[float, float] | None, budget: float | None) -> bool:
+    return budget is None or (interval is not None and not interval[0] <= budget < interval[1])
+
+
+def _open(
+    opened: contextlib.ExitStack,
+    role: str,
+    path: str | os.PathLike[str],
+    spec: ProfileSpec,
+    feeds: Sequence[Feed] | None,
+    signature: str | None,
+) -> _Case:
+    locations.check_tflite(path)
+    # First, because kernels that abort shall take the child with them and not this process.
+    footprint = measure_footprint(path, spec.kernels, spec.num_threads, signature)
+    model = EdgeModel(path, kernels=spec.kernels, num_threads=spec.num_threads, signature=signature)
+    if not model.graph.ops:
+        raise errors.ProfilingError(f"{model.path} has no op: there is nothing to profile")
+    feeds = [random_feed(model.inputs)] if feeds is None else feeds
+    _check_shapes(feeds)
+    timer = InferenceTimer(model, feeds)
+    subject = Subject(model, feeds, spec.kernels, spec.num_threads, signature)
+    profiler, note = _open_profiler(subject, spec.profiler)
+    opened.callback(profiler.close)
+    return _Case(role, subject, footprint, timer, profiler, note)
+
+
+def _open_profiler(subject: Subject, name: str) -> tuple[OpProfiler, str | None]:
+    """Returns the first profiler that shows every op of the model in a trial, and why not an earlier one."""
+    if name != "auto":
+        return _tried(subject, name), None if name == HookProfiler.name else f"{name} was asked for"
+    refusals: list[str] = []
+    for candidate in _PROFILERS:
+        try:
+            return _tried(subject, candidate), "; ".join(refusals) or None
+        except errors.ProfilingError as e:
+            refusals.append(f"{candidate}: {e}")
+    raise errors.ProfilingError(f"{subject.model.path} cannot be profiled op by op: {'; '.join(refusals)}")
+
+
+def _tried(subject: Subject, name: str) -> OpProfiler:
+    profiler = _PROFILERS[name](subject)
+    if isinstance(profiler, IsolatedProfiler):
+        # It makes a model of every op: there is nothing to be missed, and a trial would take as long as the runs.
+        return profiler
+    try:
+        profiler.time(1)
+        samples = profiler.op_samples()
+        for op in subject.graph.ops:
+            if op.index not in samples and not subject.graph.is_folded(op):
+                raise errors.ProfilingError(
+                    f"{subject.model.path}: the {subject.kernels} kernels do not run op {op.index}, {op.name}, by "
+                    "itself; profile with builtin kernels"
+                )
+    except errors.ProfilingError:
+        profiler.close()
+        raise
+    profiler.forget()
+    return profiler
 
 
 def _check_shapes(feeds: Sequence[Feed]) -> None:
@@ -168,31 +214,92 @@ def _check_shapes(feeds: Sequence[Feed]) -> None:
             )
 
 
-def _op_times(model: EdgeModel, steps: Mapping[Step, float], wall_ms: float, kernels: str) -> list[OpTime]:
-    graph = model.graph
-    by_outputs = {frozenset(op.outputs): op.index for op in graph.ops}
-    timed: dict[int, tuple[str, float]] = {}
-    for step, raw_ms in steps.items():
-        if step.is_delegated:
-            index, kernel = by_outputs.get(frozenset(step.outputs)), "xnnpack"
-        else:
-            index, kernel = step.node, "reference" if kernels == "reference" else "builtin"
-        if index is None or index in timed:
-            raise errors.ProfilingError(
-                f"{model.path}: cannot tell which op the delegate runs that writes the tensors {list(step.outputs)}; "
-                "profile with builtin kernels"
-            )
-        timed[index] = kernel, raw_ms
-    for op in graph.ops:
-        if op.index not in timed and not graph.is_folded(op):
-            raise errors.ProfilingError(
-                f"{model.path}: the {kernels} kernels do not run op {op.index}, {op.name}, by itself; "
-                "profile with builtin kernels"
-            )
-    total = sum(raw_ms for _, raw_ms in timed.values())
+def _noise(case: _Case, blocks: Blocks, settled: bool, others_share: float | None, spec: ProfileSpec) -> machine.Noise:
+    stolen = case.timer.stolen_share if spec.num_threads == 1 else None
+    noise = machine.Noise(
+        spread=intervals.spread(_flat(blocks)),
+        drift=intervals.spread([statistics.median(block) for block in blocks]),
+        stolen_share=stolen,
+        others_share=others_share,
+        settled=settled,
+        noisy=not _is_precise(blocks, spec) or (stolen or 0.0) > machine.BUSY_SHARE,
+    )
+    if noise.noisy and spec.on_noise == "refuse":
+        raise errors.ProfilingError(
+            f"the machine is too noisy to time {case.subject.model.path} to {spec.precision or 0:.0%}: the runs spread "
+            f"by {noise.spread:.0%}, other processes take {others_share or 0:.0%} of the machine and {stolen or 0:.0%} "
+            "of the processor that runs it; end them, or raise precision, max_runs or max_seconds"
+        )
+    return noise
+
+
+def _profile(
+    case: _Case, walls: Mapping[str, Blocks], whole: Blocks | list[list[float]], noise: machine.Noise, spec: ProfileSpec
+) -> ModelProfile:
+    subject, model = case.subject, case.subject.model
+    latency = _latency(walls[case.role], spec.confidence)
+    ops, scale = _op_times(subject, case.profiler.op_samples(), latency.p50, spec.confidence)
+    ratio = None
+    if case.role != EDGE and EDGE in walls:
+        p50, interval = intervals.ratio_interval(walls[EDGE], walls[case.role], spec.confidence)
+        ratio = {"p50": p50, "interval": list(interval) if interval else None, "blocks": len(walls[EDGE])}
+    return ModelProfile(
+        role=case.role,
+        path=model.path,
+        bytes=model.bytes,
+        kernels=subject.kernels,
+        num_threads=subject.num_threads,
+        profiler=case.profiler.name,
+        latency_ms=latency,
+        init_ms=case.footprint.init_ms,
+        memory_bytes=case.footprint.memory_bytes,
+        ops=ops,
+        profiler_note=case.note,
+        profiled_ms={"p50": statistics.median(_flat(whole))},
+        scale=scale,
+        noise=dataclasses.asdict(noise),
+        peak_memory_bytes=case.footprint.peak_memory_bytes,
+        arena_bytes=arena_bytes(model),
+        signature=subject.signature,
+        fingerprint=model.fingerprint,
+        edge_ratio=ratio,
+    )
+
+
+def _latency(blocks: Blocks, confidence: float) -> Latency:
+    wall = _flat(blocks)
+    bounds = {q: intervals.percentile_interval(blocks, q, confidence) for q in PERCENTILES}
+    p50, p90, p99 = (float(p) for p in np.percentile(wall, PERCENTILES))
+    return Latency(
+        p50,
+        p90,
+        p99,
+        mean=statistics.fmean(wall),
+        runs=len(wall),
+        intervals={f"p{q}": list(interval) if interval else None for q, interval in bounds.items()},
+        confidence=confidence,
+        outliers=intervals.count_outliers(wall),
+    )
+
+
+def _op_times(
+    subject: Subject, samples: Mapping[int, OpSample], wall_ms: float, confidence: float
+) -> tuple[list[OpTime], float]:
+    graph = subject.graph
+    medians = {index: sample.median for index, sample in samples.items()}
+    total = sum(medians.values())
+    scale = wall_ms / total
     times = []
     for op in graph.ops:
-        kernel, raw_ms = timed.get(op.index, ("folded", 0.0))
         name = graph.tensors[op.outputs[0]].spec.name if op.outputs else ""
-        times.append(OpTime(op.index, op.name, name, kernel, raw_ms / total * wall_ms, raw_ms, raw_ms / total))
-    return times
+        raw_ms, kernel, bounds = 0.0, "folded", None
+        if op.index in samples:
+            raw_ms, kernel = medians[op.index], samples[op.index].kernel
+            bounds = intervals.percentile_interval(samples[op.index].blocks, 50, confidence)
+        interval = [bound * scale for bound in bounds] if bounds else None
+        times.append(OpTime(op.index, op.name, name, kernel, raw_ms * scale, raw_ms, raw_ms / total, interval))
+    return times, scale
+
+
+def _flat(blocks: Blocks) -> list[float]:
+    return [ms for block in blocks for ms in block]

@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _MISSING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 _NAMES = {"nrmse": "nRMSE", "rmse": "RMSE", "sqnr": "SQNR", "r2": "R²", "db": "dB", "nan": "NaN", "id": "ID"}
 _IDENTIFIER = re.compile("[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_ON_DEVICE = re.compile(rf"{_IDENTIFIER.pattern}@[^/:]+")
 _SHARES = {"share", "rate", "coverage", "accuracy", "drop", "residual"}
 
 
@@ -32,6 +34,12 @@ def model_name(path: str) -> str:
     parts = path.rstrip("/").split("/")
     # TFX's components write <pipeline root>/<component>/<output>/<execution>/Format-Serving/tflite.
     return " / ".join(parts[-6:-2]) if parts[-2:] == ["Format-Serving", "tflite"] else parts[-1]
+
+
+def measured_on(model: Mapping[str, Any]) -> str:
+    """Returns what to call a model of a kernel profile: its role, and the machine when it was measured elsewhere."""
+    role, device = words(model["role"]), model.get("device")
+    return role if not device or "@" in model["role"] else f"{role} on {device['name']}"
 
 
 def class_name(index: int, classes: list[str] | None) -> str:
@@ -126,11 +134,13 @@ def certainty(check: dict[str, Any]) -> str:
 
 
 def words(identifier: str) -> str:
-    """Returns an identifier such as `label_flip_rate` as words; anything else, a tensor's name say, as it is."""
+    """Returns an identifier such as `label_flip_rate` or `latency_p50@phone` as words; anything else as it is."""
+    identifier, _, device = identifier.partition("@") if _ON_DEVICE.fullmatch(identifier) else (identifier, "", "")
     if not _IDENTIFIER.fullmatch(identifier):
         return identifier
     first, *rest = (_NAMES.get(part, part) for part in identifier.split("_"))
-    return " ".join([first if first in _NAMES.values() else first.capitalize(), *rest])
+    text = " ".join([first if first in _NAMES.values() else first.capitalize(), *rest])
+    return f"{text} on {device}" if device else text
 
 
 def ratio(value: float, full: float) -> str:

@@ -28,6 +28,7 @@ _FILTERS = (
     formats.correlation,
     formats.figure,
     formats.headline,
+    formats.measured_on,
     formats.model_name,
     formats.number,
     formats.percent,
@@ -46,8 +47,7 @@ def render_html(report: Report) -> str:
     Raises:
         ExrayError: The packages of the `[report]` extra are missing.
     """
-    if importlib.util.find_spec("jinja2") is None:
-        raise errors.ExrayError("The HTML report needs the package jinja2: run `pip install edge-exray[report]`.")
+    page = template("report.html.j2")
     document = report.to_dict()
     findings = (report.lint or {"findings": []})["findings"]
     in_order = sorted(document["layers"], key=lambda layer: layer["index"])
@@ -55,7 +55,7 @@ def render_html(report: Report) -> str:
     legs = [leg for leg in _LEGS if any(leg in layer["legs"] for layer in layers)]
     worst = _worst_layers(layers, legs)
     differing = gist.differing_inputs(document)
-    return _template().render(
+    return page.render(
         report=document,
         decisive=gist.decisive_check(document),
         layers=layers,
@@ -73,8 +73,19 @@ def render_html(report: Report) -> str:
     )
 
 
+def template(name: str) -> Any:
+    """Returns the Jinja template of a page.
+
+    Raises:
+        ExrayError: The packages of the `[report]` extra are missing.
+    """
+    if importlib.util.find_spec("jinja2") is None:
+        raise errors.ExrayError("The HTML report needs the package jinja2: run `pip install edge-exray[report]`.")
+    return _environment().get_template(name)
+
+
 @functools.cache
-def _template() -> Any:
+def _environment() -> Any:
     import jinja2
 
     environment = jinja2.Environment(
@@ -87,7 +98,7 @@ def _template() -> Any:
     # Jinja sorts keys by default; the order of legs means something.
     environment.policies["json.dumps_kwargs"] = {}
     environment.filters |= {f.__name__: f for f in _FILTERS}
-    return environment.get_template("report.html.j2")
+    return environment
 
 
 def _blamed(document: dict[str, Any]) -> set[int]:

@@ -7,7 +7,7 @@ that is shown when the file is loaded, the main graph at first.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edge_exray.diagnosis.report import Report
@@ -27,6 +27,18 @@ _GRADIENT = [
 ]
 # A layer without a figure because its values are NaN or infinite must not look like one that was not compared.
 _NOT_FINITE = {"value": "NaN or infinite", "bgColor": "#6a1b9a"}
+
+
+def render_latency(ops: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the JSON of a file with the time of each op in milliseconds.
+
+    Args:
+        ops: The `ops` of a model in a kernel profile; what a delegate runs as one has the time of all of it.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    for op in ops:
+        results |= {str(index): {"value": op["ms"]} for index in op.get("covers") or [op["index"]]}
+    return json.dumps({"results": results, "gradient": _GRADIENT}, indent=1)
 
 
 def render_overlays(report: Report) -> dict[str, str]:

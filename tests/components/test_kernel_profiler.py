@@ -22,6 +22,17 @@ def edge_inputs_fn(example):
 """
 
 
+FORMS = ["profile.json", "profile.html", "chrome_trace.json", "model_explorer"]
+# What benchmark_model prints on a phone whose GPU runs the whole model.
+PHONE = """\
+count=50 first=9000 curr=9000 min=8000 max=9900 avg=9000 std=100
+============================== Run Order ==============================
+	[node type]	[first]	[avg ms]	[%]	[cdf%]	[mem KB]	[times called]	[Name]
+	TfLiteGpuDelegateV2	8.317	8.671	100.000%	100.000%	0.000	1	[probs]:6
+
+"""
+
+
 @pytest.fixture(scope="module")
 def edge_model(edge_models, tmp_path_factory) -> types.Artifact:
     """A Model artifact as EdgeConverter makes it."""
@@ -61,7 +72,7 @@ def outputs(tmp_path) -> dict[str, list[types.Artifact]]:
 def do(inputs: dict[str, types.Artifact], outputs: dict[str, list[types.Artifact]], spec: dict, **parameters) -> None:
     """Runs the executor with the parameters that the component would give it."""
     channels = {name: types.Channel(type=type(artifact)) for name, artifact in inputs.items()}
-    profile_spec = ProfileSpec(runs=5, warmup_runs=1, **spec).to_json()
+    profile_spec = ProfileSpec(runs=10, warmup_runs=1, precision=None, **spec).to_json()
     component = KernelProfiler(**channels, profile_spec=profile_spec, **parameters)
     Executor().Do({name: [artifact] for name, artifact in inputs.items()}, outputs, component.exec_properties)
 
@@ -76,7 +87,7 @@ def test_a_model_within_its_budgets_is_blessed_as_pusher_reads_it(edge_model, ou
     do({"edge_model": edge_model, "float_edge_model": edge_model}, outputs, spec)
 
     (blessing,), (profile_artifact,) = outputs["blessing"], outputs["profile"]
-    assert files(outputs) == ["INFRA_BLESSED", "profile.json"]
+    assert set(files(outputs)) == {"INFRA_BLESSED", *FORMS}
     assert model_utils.is_infra_validated(blessing)
     assert pusher.Executor().CheckBlessing({"infra_blessing": [blessing]})
     assert blessing.get_string_custom_property("verdict") == "passed"
@@ -92,7 +103,7 @@ def test_a_model_over_its_budget_is_not_blessed_and_the_log_says_why(edge_model,
     do({"edge_model": edge_model}, outputs, {"max_latency_ms": 1e-6, "max_size_bytes": 1, "max_memory_bytes": 10**12})
 
     (blessing,), _ = outputs["blessing"], outputs["profile"]
-    assert files(outputs) == ["INFRA_NOT_BLESSED", "profile.json"]
+    assert set(files(outputs)) == {"INFRA_NOT_BLESSED", *FORMS}
     assert not model_utils.is_infra_validated(blessing)
     assert not pusher.Executor().CheckBlessing({"infra_blessing": [blessing]})
     assert blessing.get_string_custom_property("verdict") == "failed"
@@ -110,6 +121,43 @@ def test_a_model_that_cannot_be_judged_is_not_blessed(edge_model, outputs):
     (blessing,) = outputs["blessing"]
     assert blessing.get_int_custom_property("blessed") == 0
     assert blessing.get_string_custom_property("verdict") == "inconclusive"
+
+
+@pytest.mark.parametrize(("budget", "blessed"), [(9.2, 1), (8.0, 0), (9.0, 0)])
+def test_the_profile_of_a_phone_gates_the_push(edge_model, outputs, tmp_path, budget, blessed):
+    phone = tmp_path / "phone.txt"
+    phone.write_text(PHONE)
+    do({"edge_model": edge_model}, outputs, {"max_latency_ms": budget}, device_profiles={"phone": str(phone)})
+    (blessing,), (profile_artifact,) = outputs["blessing"], outputs["profile"]
+    assert blessing.get_int_custom_property("blessed") == blessed
+    profile = KernelProfile.load(os.path.join(profile_artifact.uri, "profile.json"))
+    assert [(model.role, model.kernels) for model in profile.models] == [("edge", "xnnpack"), ("edge@phone", "gpu")]
+    assert blessing.get_string_custom_property("failed_checks") == ("latency_p50@phone" if budget == 8.0 else "")
+
+
+def test_an_undecided_model_passes_on_request_and_the_log_says_so(edge_model, outputs, caplog):
+    do({"edge_model": edge_model}, outputs, {"max_latency_ratio_to_float": 10, "on_inconclusive": "pass"})
+    (blessing,), (profile_artifact,) = outputs["blessing"], outputs["profile"]
+    assert set(files(outputs)) == {"INFRA_BLESSED", *FORMS}
+    assert blessing.get_string_custom_property("verdict") == "inconclusive"
+    assert profile_artifact.get_int_custom_property("blessed") == 1
+    assert any("as on_inconclusive says" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(("growth", "blessed"), [(1e6, 1), (1e-6, 0)])
+def test_the_last_blessed_model_is_timed_again_beside_the_new_one(edge_model, outputs, tmp_path, growth, blessed):
+    do({"edge_model": edge_model}, outputs, {})
+    (last,) = outputs["profile"]
+    assert last.get_int_custom_property("blessed") == 1
+
+    blessing, new = standard_artifacts.InfraBlessing(), KernelProfileArtifact()
+    blessing.uri, new.uri = str(tmp_path / "next_blessing"), str(tmp_path / "next_profile")
+    again = {"blessing": [blessing], "profile": [new]}
+    do({"edge_model": edge_model, "baseline_profile": last}, again, {"max_latency_growth": growth})
+    profile = KernelProfile.load(os.path.join(new.uri, "profile.json"))
+    assert [model.role for model in profile.models] == ["edge", "baseline"]
+    assert [check.name for check in profile.checks] == ["regression"]
+    assert blessing.get_int_custom_property("blessed") == new.get_int_custom_property("blessed") == blessed
 
 
 def test_the_run_fails_on_request(edge_model, outputs):
@@ -159,6 +207,8 @@ def test_an_unusable_model_is_an_error_that_leaves_nothing(outputs, tmp_path, co
         ({"module_path": "app"}, "give examples"),
         ({"module_path": "app", "module_file": "app.py"}, "exclude each other"),
         ({"num_examples": 0}, "num_examples"),
+        ({"profile_spec": '{"max_latency_growth": 1.1}'}, "baseline_profile: give both"),
+        ({"baseline_profile": types.Channel(type=KernelProfileArtifact)}, "max_latency_growth"),
     ],
 )
 def test_wrong_parameters_are_an_error_when_the_pipeline_is_built(parameters, said):

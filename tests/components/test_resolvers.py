@@ -1,7 +1,8 @@
-"""The report of the last blessed model, found by a resolver in a pipeline that really runs."""
+"""The report or profile of the last blessed model, found by a resolver in a pipeline that really runs."""
 
 import pathlib
 
+import pytest
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -10,8 +11,8 @@ from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
-from edge_exray.components import LatestBlessedReportStrategy
-from edge_exray.components.types import LayerReport
+from edge_exray.components import LatestBlessedStrategy
+from edge_exray.components.types import KernelProfile, LayerReport
 
 
 @component
@@ -31,7 +32,7 @@ def test_a_resolver_finds_the_last_blessed_report(tmp_path):
     connection = metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.db"))
 
     def run(blessed: int) -> str:
-        baseline = Resolver(strategy_class=LatestBlessedReportStrategy, report=types.Channel(type=LayerReport)).with_id(
+        baseline = Resolver(strategy_class=LatestBlessedStrategy, report=types.Channel(type=LayerReport)).with_id(
             "baseline"
         )
         validator = Validator(blessed=blessed, seen=str(seen), baseline=baseline.outputs["report"])
@@ -59,16 +60,17 @@ def test_a_resolver_finds_the_last_blessed_report(tmp_path):
     assert run(blessed=0) == reports()[2]
 
 
-def test_each_channel_has_its_own_and_none_is_none():
-    def report(artifact_id: int, blessed: int | None) -> LayerReport:
-        made = LayerReport()
+@pytest.mark.parametrize("kind", [LayerReport, KernelProfile])
+def test_each_channel_has_its_own_and_none_is_none(kind):
+    def report(artifact_id: int, blessed: int | None) -> types.Artifact:
+        made = kind()
         made.id = artifact_id
         if blessed is not None:
             made.set_int_custom_property("blessed", blessed)
         return made
 
     channels = {"one": [report(3, 1), report(9, 0), report(7, 1)], "two": [report(4, None)], "three": []}
-    found = LatestBlessedReportStrategy().resolve_artifacts(None, channels)
+    found = LatestBlessedStrategy().resolve_artifacts(None, channels)
     assert {name: [artifact.id for artifact in artifacts] for name, artifacts in found.items()} == {
         "one": [7],
         "two": [],

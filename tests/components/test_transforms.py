@@ -236,7 +236,7 @@ def test_profiler_feeds_transformed_examples(models, examples, graph, tmp_path):
         edge_model=_channel(models["edge_model"][0]),
         examples=_channel(examples),
         transform_graph=_channel(graph),
-        profile_spec='{"runs": 2, "warmup_runs": 1}',
+        profile_spec='{"runs": 2, "warmup_runs": 1, "precision": null}',
     )
     outputs = {
         "blessing": _out(standard_artifacts.InfraBlessing(), tmp_path / "blessing"),

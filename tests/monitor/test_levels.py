@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import interpreter as litert
 
-from edge_exray.monitor import EdgeMonitor, read_log
+from edge_exray.monitor import EdgeMonitor, Sampling, read_log
+from edge_exray.profiling.hook import OpHook
 
 tf = pytest.importorskip("tensorflow")
 
@@ -93,6 +94,34 @@ def test_layers_that_the_runtime_has_overwritten_are_not_logged(edge_models, res
     assert [bool(read.outputs) and not read.layers for read in log] == [True] * 3
     (counts,) = log.report.counts.values()
     assert counts["problems/layers"] == 3
+
+
+def test_ops_are_timed_through_the_hook(edge_models, tmp_path):
+    hook = OpHook()
+    made = litert.Interpreter(
+        edge_models["int8"], experimental_preserve_all_tensors=True, experimental_delegates=[hook], num_threads=1
+    )
+    made.allocate_tensors()
+    ops = [(op["index"], op["op_name"]) for op in made._get_ops_details() if op["op_name"] != "DELEGATE"]
+    monitor = EdgeMonitor(tmp_path / "run.exray", level="layers", op_hook=hook, sample=Sampling(every=2), strict=True)
+    with monitor:
+        for _ in range(3):
+            with monitor.frame() as frame:
+                frame.run(made, feed(made))
+    first, second = read_log(tmp_path / "run.exray")
+    for read in (first, second):
+        assert sorted((op.index, op.name) for op in read.ops) == ops
+        assert 0 < sum(op.duration_ns for op in read.ops) <= read.spans["inference"][0].duration_ns
+
+
+def test_a_hook_of_another_interpreter_costs_the_times_only(edge_models, tmp_path):
+    made = interpreter(edge_models["none"])
+    with EdgeMonitor(tmp_path / "run.exray", level="layers", op_hook=OpHook()) as monitor, monitor.frame() as frame:
+        frame.run(made, feed(made))
+    (read,) = read_log(tmp_path / "run.exray")
+    assert read.layers
+    assert read.ops == []
+    assert monitor.counts["problems"] == {"ops": 1}
 
 
 def test_off_runs_and_writes_nothing(edge_models, tmp_path):

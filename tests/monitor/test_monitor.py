@@ -1,5 +1,6 @@
 """What becomes of the app, and of the log, when something goes wrong."""
 
+import errno
 import os
 import random
 import resource
@@ -144,7 +145,7 @@ def test_a_read_only_folder_that_becomes_writable(tmp_path):
     assert final_counts(log)["dropped/io"] == 3
 
 
-def test_a_full_disk_costs_the_frames_that_do_not_fit(tmp_path):
+def test_files_that_may_not_grow_cost_the_frames_that_fit_none(tmp_path):
     limit = 200_000
     program = """
 import resource, sys
@@ -154,23 +155,64 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFIN
 with EdgeMonitor(sys.argv[1], level="inputs", policy="block") as monitor:
     for i in range(8):
         with monitor.frame() as frame:
-            assert frame.run(lambda x: x.sum(), np.full((1 + i % 2) * 20_000, i, np.int16)) is not None
+            assert frame.run(lambda x: x.sum(), np.full(200_000 if i == 5 else 20_000, i, np.int16)) is not None
 print(monitor.counts["written"], monitor.counts["dropped"])
 """
     done = subprocess.run(
         [sys.executable, "-c", program, tmp_path / "run.exray", str(limit)], capture_output=True, text=True, check=False
     )
     assert not done.returncode, done.stderr
-    # 40 + 80 + 40 kB fit, then only 40 kB at most.
+    # Each file takes four frames of 40 kB; one of 400 kB fits none.
     log = read_log(tmp_path / "run.exray")
     frames = list(log)
     assert log.report, log.report.damages
-    assert done.stdout.split(" ", 1) == [str(len(frames)), f"{{'io': {8 - len(frames)}}}\n"]
-    assert 2 < len(frames) < 8
+    assert done.stdout == "7 {'io': 1}\n"
+    assert [frame.sequence for frame in frames] == [0, 1, 2, 3, 4, 6, 7]
     for frame in frames:
         assert (frame.inputs["input"].value == frame.sequence).all()
-    assert final_counts(log)["dropped/io"] == 8 - len(frames)
-    assert (tmp_path / "run.exray").stat().st_size <= limit
+    assert final_counts(log)["dropped/io"] == 1
+    sizes = [path.stat().st_size for path in tmp_path.iterdir()]
+    assert len(sizes) > 1
+    assert max(sizes) <= limit
+
+
+def test_a_full_disk_costs_the_frames_that_do_not_fit(tmp_path, monkeypatch):
+    writev = os.writev
+
+    def full(file, parts):
+        if sum(map(len, parts)) > 50_000:
+            raise OSError(errno.ENOSPC, "no space left")
+        return writev(file, parts)
+
+    monkeypatch.setattr(os, "writev", full)
+    with EdgeMonitor(tmp_path / "run.exray", level="inputs", policy="block") as monitor:
+        for i in range(6):
+            with monitor.frame() as frame:
+                frame.run(double, np.full(60_000 if i == 2 else 100, i, np.uint8))
+    log = read_log(tmp_path / "run.exray")
+    assert [frame.sequence for frame in log] == [0, 1, 3, 4, 5]
+    assert final_counts(log)["dropped/io"] == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_frame_that_is_open_when_the_log_is_closed_counts_as_lost(tmp_path):
+    monitor = EdgeMonitor(tmp_path / "run.exray")
+    run_frames(monitor, 2)
+    with monitor.frame() as frame:
+        frame.run(double, np.ones(3))
+        monitor.close()
+    counts = final_counts(read_log(tmp_path / "run.exray"))
+    assert (counts["sampled"], counts["written"], counts["dropped/closed"]) == (3, 2, 1)
+    assert (monitor.counts["sampled"], monitor.counts["dropped"]) == (3, {"closed": 1})
+
+
+def test_of_a_tensor_that_is_given_twice_the_first_is_logged(tmp_path):
+    with EdgeMonitor(tmp_path / "run.exray", level="inputs") as monitor, monitor.frame() as frame:
+        frame.inputs(np.ones(3))
+        frame.inputs(np.zeros(3))
+    [logged] = read_log(tmp_path / "run.exray")
+    assert logged.inputs["input"].value.tolist() == [1, 1, 1]
+    assert monitor.counts["problems"] == {"internal": 1}
 
 
 def test_a_log_is_never_overwritten(write_log, tmp_path):

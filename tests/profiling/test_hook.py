@@ -95,3 +95,25 @@ def test_a_node_that_the_interpreter_does_not_confirm_is_refused_before_any_is_w
     ):
         pass
     assert not wrapped
+
+
+@pytest.mark.parametrize(
+    ("resolver", "preserve"), [("BUILTIN", True), ("BUILTIN_WITHOUT_DEFAULT_DELEGATES", False), ("BUILTIN_REF", False)]
+)
+def test_the_interpreter_of_tensorflow_has_the_same_hook(int8_net, resolver, preserve):
+    import tensorflow as tf
+
+    hook = OpHook()
+    interpreter = tf.lite.Interpreter(
+        int8_net,
+        experimental_op_resolver_type=getattr(tf.lite.experimental.OpResolverType, resolver),
+        experimental_preserve_all_tensors=preserve,
+        experimental_delegates=[hook],
+        num_threads=1,
+    )
+    interpreter.allocate_tensors()
+    seen = []
+    with hook.wrap(interpreter, lambda step, invoke: lambda c, n: seen.append(step) or invoke(c, n)) as steps:
+        interpreter.invoke()
+    assert seen == steps
+    assert [step.outputs for step in steps] == [op.outputs for op in EdgeModel(int8_net).graph.ops]

@@ -1,5 +1,8 @@
+import dataclasses
 import json
+import pathlib
 
+import numpy as np
 import pytest
 
 from edge_exray import errors, schemas
@@ -7,7 +10,7 @@ from edge_exray.diagnosis.report import Verdict
 from edge_exray.profiling.profile import KernelProfile, profile
 from edge_exray.profiling.spec import ProfileSpec
 
-FEW = {"runs": 10, "warmup_runs": 1}
+FEW = {"runs": 10, "warmup_runs": 1, "precision": None}
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +73,34 @@ def test_a_damaged_document_is_refused(text, tmp_path):
 def test_a_missing_document_is_refused(tmp_path):
     with pytest.raises(errors.ArtifactError, match=r"nowhere\.json"):
         KernelProfile.load(tmp_path / "nowhere.json")
+
+
+def test_a_baseline_is_timed_again_while_its_file_is_the_same(float_net, int8_net, loop_net, tmp_path):
+    last = tmp_path / "last.tflite"
+    last.write_bytes(pathlib.Path(float_net).read_bytes())
+    baseline = profile({"edge": last}, ProfileSpec(**FEW))
+    spec = ProfileSpec(max_latency_growth=1e6, **FEW)
+
+    again = profile({"edge": int8_net}, spec, baseline=baseline)
+    assert again.verdict is Verdict.PASSED
+    assert [model.role for model in again.models] == ["edge", "baseline"]
+    assert again.models[1].edge_ratio["interval"] is not None
+
+    last.write_bytes(pathlib.Path(int8_net).read_bytes())
+    stored = profile({"edge": int8_net}, spec, baseline=baseline)
+    assert stored.verdict is Verdict.PASSED
+    assert [model.role for model in stored.models] == ["edge"]
+    assert stored.checks[0].evidence["baseline_ms"] == baseline.models[0].latency_ms.p50
+
+    # Nor is one that takes other inputs.
+    feeds = [{"image": np.zeros((1, 16, 16, 3), np.float32)}]
+    of_a_loop = profile({"edge": loop_net}, ProfileSpec(**FEW))
+    assert [model.role for model in profile({"edge": int8_net}, spec, feeds, baseline=of_a_loop).models] == ["edge"]
+
+    elsewhere = dataclasses.replace(baseline, machine={**baseline.machine, "cpu": "another"})
+    assert profile({"edge": int8_net}, spec, baseline=elsewhere).verdict is Verdict.INCONCLUSIVE
+
+    # A baseline without a budget is not timed.
+    assert [model.role for model in profile({"edge": int8_net}, ProfileSpec(**FEW), baseline=baseline).models] == [
+        "edge"
+    ]

@@ -1,5 +1,6 @@
 import json
 
+import benchmark_output as tool
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -14,11 +15,11 @@ def run(tmp_path):
     def run(*arguments, spec=None):
         application = typer.Typer()
         application.command()(profile)
-        if spec is not None:
+        if "--spec" not in arguments:
             path = tmp_path / "spec.json"
-            path.write_text(json.dumps(spec))
+            path.write_text(json.dumps({"precision": None, **(spec or {})}))
             arguments = (*arguments, "--spec", str(path))
-        return CliRunner().invoke(application, [*arguments, "--runs", "5"])
+        return CliRunner().invoke(application, [*arguments, "--runs", "10"])
 
     return run
 
@@ -43,7 +44,7 @@ def test_models_are_compared_and_the_slowest_ops_shown(run, int8_net, float_net,
         "builtin kernels, 1 thread",
     ):
         assert text in result.stdout
-    assert "MUL" not in result.stdout
+    assert "MUL" not in result.stdout.partition("Time by type of op")[0]
     saved = KernelProfile.load(out)
     assert [(m.role, m.path) for m in saved.models] == [
         ("edge", int8_net),
@@ -85,7 +86,48 @@ def test_what_is_no_model_is_told_as_validate_tells_it(run, tmp_path, make, word
     assert str(result.exception).startswith(words.format(place=place))
 
 
-def test_a_folder_for_the_profile_is_refused_before_the_work(run, tmp_path):
-    result = run(str(tmp_path / "missing.tflite"), "--out", str(tmp_path))
+@pytest.mark.parametrize(("name", "words"), [("x.json", "it is a folder; name a file in it"), ("y", "is a file")])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(run, tmp_path, name, words):
+    (tmp_path / "x.json").mkdir()
+    (tmp_path / "y").write_text("")
+    result = run(str(tmp_path / "missing.tflite"), "--out", str(tmp_path / name))
     assert isinstance(result.exception, errors.ArtifactError)
-    assert "it is a folder; name a file in it" in str(result.exception)
+    assert words in str(result.exception)
+
+
+def test_a_folder_receives_every_form(run, int8_net, tmp_path):
+    folder = tmp_path / "out"
+    result = run(int8_net, "--kernels", "builtin", "--out", str(folder))
+    assert result.exit_code == 0
+    assert f"See {folder / 'profile.html'}" in result.stdout
+    names = ["chrome_trace.json", "model_explorer", "profile.html", "profile.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    overlay = json.loads((folder / "model_explorer" / "latency.json").read_text())
+    assert overlay["results"].keys() == {
+        str(op.index) for op in KernelProfile.load(folder / "profile.json").models[0].ops
+    }
+    assert "thread_name" in (folder / "chrome_trace.json").read_text()
+
+
+def test_other_machines_are_shown_and_gated(run, int8_net, tmp_path):
+    phone = tmp_path / "phone.txt"
+    phone.write_text(tool.output([tool.Node("TfLiteGpuDelegateV2", "[out]:6", 20.0)]))
+    result = run(int8_net, "--device-profile", f"Pixel={phone}", "--kernels", "builtin", spec={"max_latency_ms": 20})
+    assert result.exit_code == 2
+    for text in (f"1 slowest of 1 ops of {int8_net} on Pixel", "latency_p50@Pixel", "Time by type of op", "DELEGATE"):
+        assert text in result.stdout, text
+
+
+@pytest.mark.parametrize("option", ["phone.txt", "=phone.txt", "phone=", "Pixel=a.txt"])
+def test_a_machine_has_a_name_and_a_file(run, int8_net, option):
+    result = run(int8_net, "--device-profile", "Pixel=b.txt", "--device-profile", option)
+    assert isinstance(result.exception, errors.SpecError)
+    assert "give NAME=FILE, and each name once" in str(result.exception)
+
+
+def test_a_baseline_of_an_earlier_run_is_compared_with(run, int8_net, tmp_path):
+    last = tmp_path / "last.json"
+    assert run(int8_net, "--out", str(last)).exit_code == 0
+    result = run(int8_net, "--baseline", str(last), spec={"max_latency_growth": 1e6})
+    assert result.exit_code == 0
+    assert "regression" in result.stdout

@@ -1,19 +1,16 @@
 """What a check returns, and how it names layers and figures."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Suspect, Verdict
 from edge_exray.drift.statistics import DriftStatistics
+from edge_exray.models import names
 from edge_exray.models.alignment import Layer
 
 Finding = tuple[CheckResult, list[Suspect]]
 """The result of a check and the layers that it suspects."""
-
-# What TensorFlow calls the outputs of an exported function, after the call and not after what computes them.
-_CALL = re.compile(r"(Stateful)?PartitionedCall(_\d+)?:\d+")
 
 # A sentence names so many inputs.
 _NAMED = 15
@@ -44,9 +41,9 @@ def place_of(layer: Layer) -> str:
     name = layer.spec.name.rstrip(";").split(";")[-1]
     if layer.cloud_tensor and not layer.cloud_tensor.startswith("Identity"):
         name = layer.cloud_tensor.removesuffix(":0")
-    if _CALL.fullmatch(name):
+    if names.is_call(name):
         return f"layer {layer.index} {layer.op}, an output of the model"
-    return f"layer {layer.index} {layer.op} {name.removeprefix('StatefulPartitionedCall/')}"
+    return f"layer {layer.index} {layer.op} {names.without_call(name)}"
 
 
 def listed(names: list[str]) -> str:

@@ -1,0 +1,109 @@
+"""The tables that `exray profile` prints."""
+
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edge_exray.reporting import formats
+
+if TYPE_CHECKING:
+    import rich.table
+
+    from edge_exray.profiling.model_profile import ModelProfile
+    from edge_exray.profiling.profile import KernelProfile
+
+_COMPARED_KINDS = 12
+
+
+def name(model: "ModelProfile") -> str:
+    """Returns what to call a model: its file, and the machine when it was measured elsewhere."""
+    file = pathlib.Path(model.path).name
+    return f"{file} on {model.device['name']}" if model.device else file
+
+
+def slowest_ops(model: "ModelProfile", top: int) -> "rich.table.Table":
+    """Returns the ops that take the longest."""
+    rows = [
+        (str(op.index), formats.number(op.ms), formats.percent(op.share), op.op, op.kernel, op.short_name)
+        for op in model.slowest(top)
+    ]
+    columns = (
+        ("#", "right"),
+        ("ms", "right"),
+        ("share", "right"),
+        ("op", "left"),
+        ("kernel", "left"),
+        ("output", "fold"),
+    )
+    return _table(columns, rows)
+
+
+def summary(profile: "KernelProfile") -> "rich.table.Table":
+    """Returns a column for each model."""
+    first = profile.models[0].latency_ms.p50
+    figures: dict[str, Callable[[ModelProfile], str]] = {
+        "p50 ms": lambda m: formats.number(m.latency_ms.p50),
+        "its interval": lambda m: (
+            " to ".join(map(formats.number, m.latency_ms.intervals.get("p50") or ())) or "unknown"
+        ),
+        "p90 ms": lambda m: formats.number(m.latency_ms.p90),
+        "p50 under the profiler": lambda m: formats.number((m.profiled_ms or {}).get("p50")),
+        "times the first": lambda m: f"{formats.number(m.latency_ms.p50 / first)} x",
+        "init ms": lambda m: formats.number(m.init_ms),
+        "memory": lambda m: formats.size(m.memory_bytes),
+        "file": lambda m: formats.size(m.bytes),
+        "machine": lambda m: "noisy" if (m.noise or {}).get("noisy") else "quiet enough" if m.noise else "unknown",
+    }
+    heads = [("", "left"), *((name(model), "right-fold") for model in profile.models)]
+    return _table(heads, [(title, *map(figure, profile.models)) for title, figure in figures.items()])
+
+
+def comparison(profile: "KernelProfile") -> "rich.table.Table | None":
+    """Returns the time of each type of op in each model, and how many times the first model's; None for one model."""
+    compared = profile.comparison
+    if not compared or not compared["groups"]:
+        return None
+    heads = [f"{name(model)}, ms" for model in profile.models]
+    rows = [
+        (group["op"], *(_with_ratio(ms, ratio if i else None) for i, (ms, ratio) in enumerate(_pairs(group))))
+        for group in compared["groups"][:_COMPARED_KINDS]
+    ]
+    return _table([("op", "left"), *((head, "right-fold") for head in heads)], rows)
+
+
+def stragglers(profile: "KernelProfile", top: int) -> "rich.table.Table | None":
+    """Returns the ops that take longer than they need to, what saves most first; None when there are none."""
+    found = profile.stragglers[:top]
+    rows = [
+        (str(s.index), formats.number(s.ms), formats.number(s.saving_ms), s.op, formats.words(s.kind), s.reason)
+        for s in found
+    ]
+    heads = ("#", "right"), ("ms", "right"), ("saves ms", "right"), ("op", "left"), ("kind", "left"), ("why", "fold")
+    return _table(heads, rows) if rows else None
+
+
+def _pairs(group: dict[str, Any]) -> Iterable[tuple[float | None, float | None]]:
+    return zip(group["ms"], group["ratio"], strict=True)
+
+
+def _with_ratio(ms: float | None, ratio: float | None) -> str:
+    return formats.number(ms) + (f" ({formats.number(ratio)} x)" if ratio is not None else "")
+
+
+def _table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> "rich.table.Table":
+    import rich.box
+    import rich.markup
+    import rich.table
+
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for title, form in columns:
+        folds = form.endswith("fold")
+        table.add_column(
+            rich.markup.escape(title),
+            justify="right" if form.startswith("right") else "left",
+            no_wrap=not folds,
+            overflow="fold" if folds else "ellipsis",
+        )
+    for row in rows:
+        table.add_row(*map(rich.markup.escape, row))
+    return table

@@ -13,6 +13,7 @@ from edge_exray.diagnosis.evidence import Evidence
 from edge_exray.diagnosis.report import CheckResult, Report, Verdict
 from edge_exray.diagnosis.run import run
 from edge_exray.models.alignment import Layer
+from edge_exray.replay.device_leg import DEVICE
 from edge_exray.replay.input_samples import InputSample
 from edge_exray.replay.worst_frames import WorstFrame
 
@@ -187,6 +188,8 @@ def _leg(leg: str, note: str, evidence: Evidence) -> dict[str, Any]:
 def _layer(layer: Layer, evidence: Evidence, own: own_errors.OwnFigures | None) -> dict[str, Any]:
     quantization = layer.spec.quantization
     drifts = {leg: evidence.drift(leg, layer) for leg in ("conversion", "quantization")}
+    # Of single ops on other kernels the check has the figures; a device's layers have what they inherit in them.
+    drifts["kernel"] = evidence.kernel_drift(layer, DEVICE)
     return {
         "index": layer.index,
         "op": layer.op,

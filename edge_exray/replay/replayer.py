@@ -248,7 +248,7 @@ class Replayer:
         others = frame.record.others if frame.record else {}
         if clash := sorted(answers.keys() & others):
             raise errors.DataError(f"devices are named like environments or variants, {clash}: name these otherwise")
-        return answers | others
+        return {**answers, **others}
 
     def _replay_layers(
         self, statistics: ReplayStatistics, slices: Sequence[str], frame: Frame, shipped: Inputs

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import models_zoo
 import numpy as np
 import pytest
 import tampering
@@ -14,6 +15,8 @@ from exray_command import REVERSING_MODULE, complaints, exray, exray_process
 
 from edge_exray import errors
 from edge_exray.cli import main
+from edge_exray.models.tflite import EdgeModel
+from edge_exray.monitor import EdgeMonitor
 
 
 @pytest.fixture
@@ -181,6 +184,29 @@ def test_a_spec_that_is_no_json_is_named(validate, tmp_path):
     result = validate("--spec", spec)
     assert result.returncode == 1
     assert f"validation spec {spec} is not valid JSON" in result.stderr
+
+
+def test_logs_stand_in_the_place_of_examples(conv_net, edge_models, tmp_path):
+    images, labels = models_zoo.make_frames(8, seed=2)
+    model = EdgeModel(edge_models["none"], signature="serving_dense")
+    with EdgeMonitor(tmp_path / "run.exray", level="inputs", model=edge_models["none"], policy="block") as monitor:
+        for image, label in zip(images, labels, strict=True):
+            with monitor.frame(raw={"image": image}) as frame:
+                frame.log(label=label)
+                frame.run(model.interpreter, {"image": image[np.newaxis, ..., ::-1]})
+    fixed = ("--logs", tmp_path / "run.exray", "--out", tmp_path / "out", "--signature", "serving_dense")
+    edge = edge_models["none"]
+    result = exray("validate", conv_net, edge, "--float-edge", edge, *fixed)
+    assert result.returncode == 2, result.stderr
+    assert "reversed channels (BGR instead of RGB)" in result.stdout
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert 'id="devices"' in page
+    assert "inference" in page[page.index('id="devices"') :]
+
+    other = exray("validate", conv_net, edge_models["int8"], *fixed)
+    assert other.returncode == 1
+    assert model.fingerprint in complaints(other)[0]
+    assert "one of the two" in complaints(exray("validate", conv_net, edge, "--examples", tmp_path, *fixed))[0]
 
 
 def test_a_misspelt_limit_is_named_with_its_file(validate, tmp_path):

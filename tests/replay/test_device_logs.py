@@ -131,6 +131,9 @@ def test_what_a_device_computes_otherwise_is_found_at_its_op(record, validate, e
     assert report.attribution["blame"] == "kernel"
     assert report.attribution["suspect"]["layer"] == depthwise
     assert report.suspects[0].leg == "kernel"
+    drifts = [layer["legs"]["kernel"]["nrmse"] for layer in report.layers]
+    assert max(drifts[:depthwise]) == 0
+    assert drifts[depthwise] == failed.evidence["nrmse"] > 0.01
 
 
 def test_legs_without_data_are_told_and_not_guessed(record, validate):

@@ -24,7 +24,7 @@ def device_logs(evidence: Evidence) -> Finding | None:
         message += f" {log['device']} is an environment: it logged {log['frames']} frames"
         message += f", {log['alone']} of which no other device has." if log["alone"] else "."
     message += "".join(map(_losses, logs))
-    return finding("device_logs", True, message, {"without": lacking, "devices": logs})
+    return finding("device_logs", True, message, {"without": lacking})
 
 
 def _losses(log: dict[str, Any]) -> str:

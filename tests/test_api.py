@@ -429,7 +429,7 @@ def test_layers_are_compared_on_some_frames_and_outputs_on_all(validate, tmp_pat
     assert report.frames["count"] == 60
     assert report.frames["layer_frames"] == 10
     summary = json.loads((tmp_path / "out" / "replay" / "replay.json").read_text())
-    seen = {"conversion": 60, "quantization": 60, "preprocessing": 60, "layers": 10, "own_error": 10}
+    seen = {"conversion": 60, "quantization": 60, "preprocessing": 60, "inputs": 60, "layers": 10, "own_error": 10}
     assert summary["leg_frames"] == seen | {"instrumentation": 10, "kernel": 2}
 
 

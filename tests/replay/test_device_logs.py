@@ -149,10 +149,15 @@ def test_legs_without_data_are_told_and_not_guessed(record, validate):
 
 def test_runs_of_several_levels_are_one_log(record, validate):
     record(frames=range(10))
-    report = validate(record(frames=range(10, FRAMES), level="outputs", raw="value"))
+    log = record(frames=range(10, FRAMES), level="outputs", raw="value")
+    report = validate(log)
     assert report, report.summary
     assert check(report, "device_logs").evidence["without"] == {"inputs": FRAMES - 10, "layers": FRAMES - 10}
     assert report.legs["kernel"]["outputs"]["probabilities"]["frames"] == 10
+    # Those whose layers nobody asked for do not lack them.
+    sampled = check(validate(log, layer_frames=6), "device_logs").evidence["without"]
+    assert sampled["inputs"] == FRAMES - 10
+    assert sampled["layers"] <= 6
 
 
 def test_a_log_of_another_model_is_refused_with_both_hashes(record, validate, edge_models):

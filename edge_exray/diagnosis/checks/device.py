@@ -14,7 +14,11 @@ def device_logs(evidence: Evidence) -> Finding | None:
     judged, *others = logs
     counts = evidence.replay.summary["leg_frames"]
     frames = evidence.agreement.frames
-    lacking = {"inputs": frames - counts.get("inputs", 0), "layers": frames - counts.get("device_layers", 0)}
+    # `layer_frames` may have chosen some of the frames: the others do not lack their layers.
+    lacking = {
+        "inputs": frames - counts.get("inputs", 0),
+        "layers": counts.get("layers", 0) - counts.get("device_layers", 0),
+    }
     message = f"{frames} frames that {judged['device']} logged are compared."
     legs = {"inputs": "the preprocessing and the kernel leg lack them", "layers": "the kernel leg lacks them"}
     for what, count in lacking.items():

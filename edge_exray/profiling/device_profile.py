@@ -63,9 +63,10 @@ def read_profile(
             _check_fingerprint(found, model, source)
         return found
     output = benchmark_model.parse(text, source)
-    content = None if model is None else _content(model)
-    if content is not None:
-        _check_size(output, len(content), source)
+    content = None
+    if model is not None:
+        content = _content(model)
+        _check_size(output, len(content), source, os.fspath(model))
     return [_normalised(output, source, name, model, content)]
 
 
@@ -155,17 +156,13 @@ def _check_fingerprint(profiles: Sequence[ModelProfile], model: str | os.PathLik
         )
 
 
-def _check_size(output: benchmark_model.BenchmarkOutput, size: int, source: str) -> None:
+def _check_size(output: benchmark_model.BenchmarkOutput, size: int, source: str, model: str) -> None:
     # The tool prints six digits.
     if output.size_mb is not None and f"{size / 1e6:.6g}" != f"{output.size_mb:.6g}":
         raise errors.ArtifactError(
-            f"{source}: the profile is of another model, a file of {output.size_mb:.6g} MB{_called(output)}; this one "
-            f"has {size / 1e6:.6g} MB"
+            f"{source}: the profile is of another model: {output.graph or 'its file'} has {output.size_mb:.6g} MB, "
+            f"{model} has {size / 1e6:.6g} MB; run benchmark_model with that one"
         )
-
-
-def _called(output: benchmark_model.BenchmarkOutput) -> str:
-    return f" called {output.graph}" if output.graph else ""
 
 
 def _content(model: str | os.PathLike[str]) -> bytes:

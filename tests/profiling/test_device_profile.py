@@ -139,9 +139,7 @@ def test_a_file_of_another_size_is_another_model(int8_net, outputs, write):
     nodes = [Node("CONV_2D", f"[{outputs[0]}]:0", 1.0)]
     (found,) = read_profile(write(nodes, size_mb=f"{size / 1e6:.6g}"), int8_net)
     assert found.bytes == size
-    with pytest.raises(
-        errors.ArtifactError, match=r"another model, a file of 0\.00436 MB called /data/.*net\.tflite; "
-    ):
+    with pytest.raises(errors.ArtifactError, match=r"another model: /data/.*net\.tflite has 0\.00436 MB, "):
         read_profile(write(nodes, size_mb="0.00436"), int8_net)
 
 

@@ -68,7 +68,7 @@ def profile(nodes: list[Node], runs: int = 50, **form: bool) -> list[str]:
         else "\t             [Node type]\t  [count]\t  [avg ms]\t    [avg %]\t    [cdf %]\t  [mem KB]\t[times called]",
         *(separator.join([kind, "1", f"{ms:.3f}", "50%", "50%", "0.000", "1"]) for kind, ms in kinds.items()),
         "",
-        f"Timings (microseconds): count={runs} first={total:.0f} curr={total:.0f} min={total - 10:.0f} "
+        f"Timings (microseconds): count={runs} first={total:.0f} curr={total:.0f} min={max(total - 10, 0):.0f} "
         f"max={total + 10:.0f} avg={total:.6g} std=5",
         "Memory (bytes): count=0",
         f"{len(nodes)} nodes observed",
@@ -84,8 +84,11 @@ START_NODES = [
 ]
 
 
-def log(statistics: str = "count=50 first=28154 curr=23809 min=23077 max=30727 avg=25043.2 std=1562") -> list[str]:
-    """What the tool prints before the tables."""
+def log(
+    statistics: str = "count=50 first=28154 curr=23809 min=23077 max=30727 avg=25043.2 std=1562",
+    size_mb: str | None = None,
+) -> list[str]:
+    """What the tool prints before the tables; old versions do not tell the size of the model's file."""
     return [
         "STARTING!",
         "Log parameter values verbosely: [0]",
@@ -94,7 +97,7 @@ def log(statistics: str = "count=50 first=28154 curr=23809 min=23077 max=30727 a
         "Enable op profiling: [1]",
         "#threads used for CPU inference: [4]",
         "Loaded model /data/local/tmp/net.tflite",
-        "The input model file size (MB): 0.00436",
+        *([f"The input model file size (MB): {size_mb}"] if size_mb else []),
         "Initialized session in 18.777ms.",
         "Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.",
         "count=9 first=64791 curr=56295 min=54873 max=65831 avg=57758.2 std=4065",

@@ -1,6 +1,8 @@
 """KernelProfiler: blocks an edge model that is too slow or too big."""
 
+import hashlib
 import json
+import pathlib
 from collections.abc import Mapping
 
 from tfx import types
@@ -12,6 +14,7 @@ from edge_exray import errors
 from edge_exray.components import user_modules
 from edge_exray.components.kernel_profiler import executor
 from edge_exray.components.types import KernelProfile
+from edge_exray.profiling import device_profile
 from edge_exray.profiling.spec import ProfileSpec
 from edge_exray.version import __version__
 
@@ -34,6 +37,7 @@ class KernelProfilerSpec(component_spec.ComponentSpec):
         "profile_spec": component_spec.ExecutionParameter(type=str),
         "signature_name": component_spec.ExecutionParameter(type=str, optional=True),
         "device_profiles": component_spec.ExecutionParameter(type=str, optional=True),
+        "device_profiles_content": component_spec.ExecutionParameter(type=str, optional=True),
         "split": component_spec.ExecutionParameter(type=str),
         "num_examples": component_spec.ExecutionParameter(type=int),
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
@@ -89,11 +93,13 @@ class KernelProfiler(base_component.BaseComponent):
         signature_name: The signature to run; may be left out when the model has at most one.
         device_profiles: Name of another machine to the URI of its profile of the edge model, as `exray profile` or
             TensorFlow Lite's `benchmark_model --enable_op_profiling=true` writes it; the name with `.float_edge` behind
-            it to that of the float edge model. The budgets of latency and memory hold on all of them. TFX's cache
-            knows the URI and not the file: give a new file a new name.
+            it to that of the float edge model. The budgets of latency and memory hold on all of them. The content of
+            files on this machine is part of TFX's cache key; of remote ones it knows only the URI: give a new file a
+            new name.
 
     Raises:
-        SpecError: An unknown key or a value out of range in `profile_spec`, or parameters that exclude each other.
+        SpecError: An unknown key or a value out of range in `profile_spec`, parameters that exclude each other, or
+            names in `device_profiles` that cannot be.
     """
 
     SPEC_CLASS = KernelProfilerSpec
@@ -122,6 +128,7 @@ class KernelProfiler(base_component.BaseComponent):
             )
         if num_examples < 1:
             raise errors.SpecError(f"KernelProfiler: num_examples must be at least 1, is {num_examples}")
+        device_profile.check_names(device_profiles or {})
         budgets = ProfileSpec.from_json(profile_spec)
         if (baseline_profile is None) != (budgets.max_latency_growth is None):
             raise errors.SpecError(
@@ -137,6 +144,7 @@ class KernelProfiler(base_component.BaseComponent):
                 profile_spec=budgets.to_json(),
                 signature_name=signature_name,
                 device_profiles=json.dumps(dict(device_profiles), sort_keys=True) if device_profiles else None,
+                device_profiles_content=_content(device_profiles or {}),
                 split=split,
                 num_examples=num_examples,
                 module_file=module_file,
@@ -151,3 +159,10 @@ class KernelProfiler(base_component.BaseComponent):
         )
         if udf_utils.should_package_user_modules():
             udf_utils.add_user_module_dependency(self, "module_file", "module_path")
+
+
+def _content(device_profiles: Mapping[str, str]) -> str | None:
+    """Returns the SHA-256 of each file of this machine, for the cache key alone."""
+    local = {name: pathlib.Path(uri) for name, uri in device_profiles.items()}
+    hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in local.items() if path.is_file()}
+    return json.dumps(hashes, sort_keys=True) if hashes else None

@@ -8,6 +8,7 @@ their likes. Columns came and went over the years, so that each table is read by
 """
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from edge_exray import errors
 
 _MEBIBYTE = 1 << 20
+# A mean is printed to six digits, the smallest and the largest in full.
+_ROUNDING = 1e-5
 _NUMBER = r"-?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)"
 
 _PREFIX = re.compile(
@@ -104,15 +107,15 @@ def parse(text: str, source: str) -> BenchmarkOutput:
         source: Name of the file, for messages.
 
     Raises:
-        ArtifactError: There is neither a table of ops nor the time of an inference, a row is damaged, or there is a
-            second run in it.
+        ArtifactError: There is neither a table of ops nor the time of an inference, a row is damaged, a figure cannot
+            be true, the benchmark itself is missing behind its warm-up, or there is a second run in it.
     """
     lines = [_PREFIX.sub("", line.rstrip()) for line in text.splitlines()]
     tables = _Tables(source)
     for number, line in enumerate(lines, 1):
         tables.take(number, line)
     rows = tables.rows()
-    log = _Log(lines)
+    log = _Log(lines, source)
     whole = log.inferences()
     if not rows and not whole:
         raise errors.ArtifactError(
@@ -165,7 +168,8 @@ class _Tables:
         elif self._section == _MAIN and (executed := re.match(r"Number of nodes executed: (\d+)$", line)):
             self._check(number, int(executed[1]))
         elif self._section == _MAIN and (totals := re.match(rf"Timings \(microseconds\): {_STATISTICS}", line)):
-            self.runs, self.totals = int(totals["count"]), _milliseconds(totals["figures"])
+            self.runs = int(totals["count"])
+            self.totals = _milliseconds(totals["figures"], self._source, number) if self.runs else {}
 
     def rows(self) -> tuple[Row, ...]:
         if not self._counts_all_runs:
@@ -198,11 +202,12 @@ class _Tables:
 
     def _add(self, number: int, line: str) -> None:
         match = self._pattern and self._pattern.match(line)
-        if not match or not math.isfinite(float(match["avg_ms"])):
+        if not match:
             raise errors.ArtifactError(
                 f"{self._source}, line {number}: {line.strip()[:80]!r} is no row of the table above it: the file is "
                 "damaged or cut off, make it anew"
             )
+        ms = _told(match["avg_ms"], self._source, number)
         # The CSV has tabs for the commas of a name.
         name = _NAME.match(match["name"].replace("\t", ","))
         if self._section != _MAIN or not name:
@@ -220,7 +225,7 @@ class _Tables:
                 outputs=tuple(name["outputs"].split(", ")) if name["outputs"] and not kind else (),
                 node=None if name["node"] is None else int(name["node"]),
                 in_delegate=name["inner"] is not None or kind == "Delegate",
-                ms=float(match["avg_ms"]) * calls,
+                ms=ms * calls,
                 calls=calls,
             )
         )
@@ -229,18 +234,19 @@ class _Tables:
 class _Log:
     """The lines around the tables."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
+    def __init__(self, lines: Sequence[str], source: str) -> None:
         self._lines = lines
+        self._source = source
 
     def text(self, pattern: str) -> str | None:
-        """Returns the first group that matches, of the first line that has one; N stands for a number."""
-        compiled = re.compile(pattern.replace("(N)", f"({_NUMBER})"))
-        found = next((match for line in self._lines if (match := compiled.search(line))), None)
-        return next(group for group in found.groups() if group) if found else None
+        """Returns the first group that matches, of the first line that has one."""
+        found = self._matches(pattern)
+        return next(group for group in found[0][1].groups() if group) if found else None
 
     def number(self, pattern: str) -> float | None:
-        text = self.text(pattern)
-        return None if text is None else float(text)
+        """Returns the same as a number; N in the pattern stands for one."""
+        found = self._matches(pattern.replace("(N)", f"({_NUMBER})"))
+        return _told(next(filter(None, found[0][1].groups())), self._source, found[0][0]) if found else None
 
     def bytes(self, pattern: str) -> int | None:
         mebibytes = self.number(pattern)
@@ -253,23 +259,71 @@ class _Log:
 
     def inferences(self) -> tuple[dict[str, float], int] | None:
         """Returns figures of whole inferences in milliseconds, and of how many; None when they are not told."""
-        statistics = [match for line in self._lines if (match := re.match(rf"\s*{_STATISTICS}", line))]
-        # Those of the warm-up come before those of the runs.
-        if statistics and int(statistics[-1]["count"]):
-            return _milliseconds(statistics[-1]["figures"]), int(statistics[-1]["count"])
+        begins = [number for number, _ in self._matches(r"^Running benchmark for \S")]
+        statistics = self._matches(rf"^\s*{_STATISTICS}")
+        # The warm-up is announced and told like the runs, and before them.
+        told = [
+            (number, match) for number, match in statistics if int(match["count"]) and number > max(begins, default=0)
+        ]
+        is_summed_up = bool(self._matches("nference timings in us: "))
+        if begins and not is_summed_up and (len(begins) == 1 or not told):
+            raise errors.ArtifactError(
+                f"{self._source}: the output breaks off before the benchmark: only its warm-up is there; run it again "
+                "and keep all that it prints"
+            )
+        if told:
+            number, match = told[-1]
+            return _milliseconds(match["figures"], self._source, number), int(match["count"])
         mean_us = self.number(r"nference timings in us: .*(?:Inference \(avg\)|no stats): (N)")
         if mean_us is not None:
             return {"avg": mean_us / 1e3}, 1
         # As `litert-benchmark` prints it.
-        reported = [re.search(rf"^Inference \((\w+)\):\s+({_NUMBER})", line) for line in self._lines]
-        told = {match[1]: float(match[2]) for match in reported if match}
-        return (told, int(self.number(r"^Inference \(avg\): .*\((N) runs\)") or 1)) if "avg" in told else None
+        reported = self._matches(rf"^Inference \((\w+)\):\s+({_NUMBER})")
+        figures = {match[1]: _told(match[2], self._source, number) for number, match in reported}
+        if "avg" not in figures:
+            return None
+        _check_order(figures, self._source, reported[-1][0])
+        return figures, int(self.number(r"^Inference \(avg\): .*\((N) runs\)") or 1)
+
+    def _matches(self, pattern: str) -> list[tuple[int, re.Match[str]]]:
+        """Returns the lines that match, by their numbers from 1."""
+        compiled = re.compile(pattern)
+        return [(i, match) for i, line in enumerate(self._lines, 1) if (match := compiled.search(line))]
 
 
-def _milliseconds(figures: str) -> dict[str, float]:
-    told = {name: float(us) / 1e3 for name, us in re.findall(rf"(\w+)=({_NUMBER})", figures)}
+def _milliseconds(statistics: str, source: str, number: int) -> dict[str, float]:
+    figures = {name: _told(us, source, number) / 1e3 for name, us in re.findall(rf"(\w+)=({_NUMBER})", statistics)}
     # One run, or runs that all took as long, have one figure.
-    return {"avg": told["curr"], "min": told["curr"], "max": told["curr"]} | told if "curr" in told else told
+    if figures.keys() == {"curr"}:
+        figures |= dict.fromkeys(("avg", "min", "max"), figures["curr"])
+    if "avg" not in figures:
+        raise errors.ArtifactError(
+            f"{source}, line {number}: the figures break off before the mean: make the file anew"
+        )
+    _check_order(figures, source, number)
+    return figures
+
+
+def _told(text: str, source: str, number: int) -> float:
+    """Reads a time or a size."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise errors.ArtifactError(
+            f"{source}, line {number}: {text} is neither a time nor a size: the file is damaged, make it anew"
+        )
+    return value
+
+
+def _check_order(figures: Mapping[str, float], source: str, number: int) -> None:
+    """Refuses figures that no runs have."""
+    for names in (("min", "avg", "max"), ("min", "p5", "median", "p95", "max")):
+        told = [name for name in names if name in figures]
+        for low, high in itertools.pairwise(told):
+            if figures[low] > figures[high] * (1 + _ROUNDING):
+                raise errors.ArtifactError(
+                    f"{source}, line {number}: {low}, {figures[low]:.6g} ms, is above {high}, {figures[high]:.6g} ms: "
+                    "the file is damaged, make it anew"
+                )
 
 
 def _described(section: re.Match[str]) -> str:
@@ -294,5 +348,8 @@ def _row_pattern(head: str) -> re.Pattern[str]:
             fields.append(r"(?P<name>\S.*)$")
         else:
             number = f"{_NUMBER}%" if column.endswith("%") else _NUMBER
-            fields.append(f"(?P<{name}>{number})" if name in ("avg_ms", "times_called") else number)
+            # Calls are counted; everything else may be any number.
+            fields.append(
+                {"avg_ms": f"(?P<avg_ms>{number})", "times_called": r"(?P<times_called>\d+)"}.get(name, number)
+            )
     return re.compile(separator.join(fields))

@@ -8,13 +8,14 @@ largest, and on its side of the percentiles that are told.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from edge_exray import errors, schemas
+from edge_exray import errors, schemas, specs
 from edge_exray.models import locations
 from edge_exray.models.graph import Graph, read_graph
 from edge_exray.profiling import benchmark_model, device_ops
@@ -24,6 +25,7 @@ from edge_exray.profiling.model_profile import Latency, ModelProfile, OpTime
 _FLOAT_SUFFIX = f".{FLOAT_EDGE}"
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 _NAMED = 3
+_SHORT = 12
 
 
 def read_profile(
@@ -35,8 +37,8 @@ def read_profile(
         path: A `profile.json`, or what `benchmark_model --enable_op_profiling=true` printed, or its
             `--profiling_output_csv_file`. Only what it printed has the time of whole inferences and the memory; both
             may stand in one file, one after the other.
-        model: The .tflite that was measured; its ops are then found by number, name and order. None keeps the names
-            of the file.
+        model: The .tflite that was measured, which must be one of those of a `profile.json`; the ops of other files
+            are then found by number, name and order. None keeps the names of the file.
         device: Name of the machine; None takes the name of the file.
 
     Returns:
@@ -56,9 +58,15 @@ def read_profile(
         raise errors.ArtifactError(f"cannot read the profile {source}: {reason}") from e
     name = device or pathlib.Path(source).stem
     if text.lstrip().startswith("{"):
-        return _measured_here_like(text, source, name)
+        found = _measured_here_like(text, source, name)
+        if model is not None:
+            _check_fingerprint(found, model, source)
+        return found
     output = benchmark_model.parse(text, source)
-    content = None if model is None else _content(model)
+    content = None
+    if model is not None:
+        content = _content(model)
+        _check_size(output, len(content), source, os.fspath(model))
     return [_normalised(output, source, name, model, content)]
 
 
@@ -76,29 +84,85 @@ def read_profiles(
         Profiles with the roles `edge@NAME` and `float_edge@NAME`.
 
     Raises:
-        ArtifactError, ModelError: See `read_profile`.
+        SpecError: See `check_names`.
+        ArtifactError: See `read_profile`; or there is no profile of the model in question in a file.
+        ModelError: See `read_profile`.
     """
+    check_names(sources)
     profiles = []
     for name, path in sources.items():
         device = name.removesuffix(_FLOAT_SUFFIX)
         role = FLOAT_EDGE if name != device else EDGE
         found = read_profile(path, models.get(role), device)
         # The output of a tool does not know which model it is of.
-        found = [dataclasses.replace(found[0], role=role)] if len(found) == 1 else found
-        kept = [profile for profile in found if profile.role in (EDGE, FLOAT_EDGE)]
-        profiles += [dataclasses.replace(profile, role=f"{profile.role}@{device}") for profile in kept]
+        by_role = {role: found[0]} if len(found) == 1 else {profile.role: profile for profile in found}
+        if role not in by_role:
+            raise errors.ArtifactError(f"{os.fspath(path)} has no model with the role {role}: it has {sorted(by_role)}")
+        # A file of its own for the float edge model goes before what stands beside the edge model.
+        kept = {role} if name + _FLOAT_SUFFIX in sources else {role, FLOAT_EDGE} & by_role.keys()
+        for each in sorted(kept):
+            if each in models:
+                _check_fingerprint([by_role[each]], models[each], os.fspath(path))
+            profiles.append(dataclasses.replace(by_role[each], role=f"{each}@{device}"))
     return profiles
 
 
+def check_names(names: Collection[str]) -> None:
+    """Makes sure that names of machines are such as `read_profiles` takes.
+
+    Raises:
+        SpecError: A name has a dot and another word than `float_edge` behind it, or there is a float edge model's
+            profile without the edge model's.
+    """
+    for name in names:
+        device = name.removesuffix(_FLOAT_SUFFIX)
+        _, dot, suffix = device.partition(".")
+        if dot:
+            near = specs.did_you_mean(suffix, [FLOAT_EDGE])
+            raise errors.SpecError(
+                f"device profile {name}: a dot in the name of a machine comes before {FLOAT_EDGE} alone, not before "
+                f"{suffix!r}{near}"
+            )
+        if device not in names:
+            raise errors.SpecError(
+                f"device profile {name}: there is none of the edge model, which it is compared with; add {device}=FILE"
+            )
+
+
 def _measured_here_like(text: str, source: str, name: str) -> list[ModelProfile]:
+
+    def refuse(constant: str) -> None:
+        raise errors.ArtifactError(f"{source}: {constant} is no figure: the file is damaged, make it anew")
+
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_constant=refuse)
     except json.JSONDecodeError as e:
         raise errors.ArtifactError(f"{source}, line {e.lineno}: it is no valid JSON: {e.msg}") from e
     schemas.check(document, "kernel_profile", errors.ArtifactError, f"kernel profile {source}")
     models = [ModelProfile.from_dict(model) for model in document["models"]]
     device = {"name": name, "source": source}
     return [dataclasses.replace(model, device=device) for model in models if model.device is None]
+
+
+def _check_fingerprint(profiles: Sequence[ModelProfile], model: str | os.PathLike[str], source: str) -> None:
+    """Refuses profiles of which none is of the model, as far as they tell."""
+    own = hashlib.sha256(_content(model)).hexdigest()
+    told = [profile.fingerprint for profile in profiles]
+    if told and None not in told and own not in told:
+        others = ", ".join(str(fingerprint)[:_SHORT] for fingerprint in told)
+        raise errors.ArtifactError(
+            f"{source}: the profile is of another model, with the fingerprint {others}; {os.fspath(model)} has "
+            f"{own[:_SHORT]}: profile that one there"
+        )
+
+
+def _check_size(output: benchmark_model.BenchmarkOutput, size: int, source: str, model: str) -> None:
+    # The tool prints six digits.
+    if output.size_mb is not None and f"{size / 1e6:.6g}" != f"{output.size_mb:.6g}":
+        raise errors.ArtifactError(
+            f"{source}: the profile is of another model: {output.graph or 'its file'} has {output.size_mb:.6g} MB, "
+            f"{model} has {size / 1e6:.6g} MB; run benchmark_model with that one"
+        )
 
 
 def _content(model: str | os.PathLike[str]) -> bytes:
@@ -130,7 +194,7 @@ def _normalised(
         init_ms=output.init_ms,
         memory_bytes=output.memory_bytes,
         ops=_op_times(matches, graph, latency.p50),
-        profiler_note=_note(output, len(unmatched), unmatched, content),
+        profiler_note=_note(output, unmatched, model),
         scale=latency.p50 / total if (total := sum(match.row.ms for match in matches)) else None,
         peak_memory_bytes=output.peak_memory_bytes,
         device={
@@ -198,7 +262,7 @@ def _op_times(matches: Sequence[device_ops.Match], graph: Graph | None, wall_ms:
 
 
 def _note(
-    output: benchmark_model.BenchmarkOutput, count: int, unmatched: Sequence[str], content: bytes | None
+    output: benchmark_model.BenchmarkOutput, unmatched: Sequence[str], model: str | os.PathLike[str] | None
 ) -> str | None:
     notes = []
     if not output.rows:
@@ -209,10 +273,12 @@ def _note(
         notes.append("it has no time of whole inferences: the sum of the ops stands for it; add what the tool prints")
     if "median" not in output.latency_ms:
         notes.append("the mean stands for the median, which it does not tell")
-    if content is not None and count:
+    if model is not None and unmatched:
         named = ", ".join(dict.fromkeys(unmatched[:_NAMED]))
-        notes.append(f"{count} of {len(output.rows)} rows could not be matched with an op of the model ({named})")
-    if content is not None and output.size_mb is not None and f"{len(content) / 1e6:.6g}" != f"{output.size_mb:.6g}":
-        notes.append(f"it was measured on a file of {output.size_mb:.6g} MB, the model has {len(content) / 1e6:.6g} MB")
+        notes.append(
+            f"{len(unmatched)} of {len(output.rows)} rows could not be matched with an op of the model ({named})"
+        )
+    if model is not None and output.graph and pathlib.Path(output.graph).name != pathlib.Path(model).name:
+        notes.append(f"it was measured on a file called {output.graph}")
     notes += [f"{number} {what} were left out" for what, number in output.skipped.items()]
     return "; ".join(notes)

@@ -16,6 +16,7 @@ import sys
 import time
 
 from edge_exray import errors
+from edge_exray.models.graph import tensorflow_ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,13 @@ def measure_footprint(
         name = signal.Signals(-done.returncode).name
         raise errors.ProfilingError(
             f"the {kernels} kernels kill the process that runs {path} ({name}): try other kernels"
+        )
+    if "Select TensorFlow op" in done.stderr:
+        names = ", ".join(tensorflow_ops(pathlib.Path(path).read_bytes()))
+        raise errors.ModelError(
+            f"{path} needs TensorFlow's kernels ({names}), which LiteRT here does not have: time it on the device with "
+            "benchmark_model, whose output edge_exray.profiling.device_profile.read_profile reads, or convert it "
+            "without Select TensorFlow ops"
         )
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]

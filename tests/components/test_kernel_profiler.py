@@ -207,6 +207,7 @@ def test_an_unusable_model_is_an_error_that_leaves_nothing(outputs, tmp_path, co
         ({"module_path": "app"}, "give examples"),
         ({"module_path": "app", "module_file": "app.py"}, "exclude each other"),
         ({"num_examples": 0}, "num_examples"),
+        ({"device_profiles": {"phone": "a.txt", "phone.flaot_edge": "b.txt"}}, "did you mean float_edge"),
         ({"profile_spec": '{"max_latency_growth": 1.1}'}, "baseline_profile: give both"),
         ({"baseline_profile": types.Channel(type=KernelProfileArtifact)}, "max_latency_growth"),
     ],
@@ -224,3 +225,18 @@ def test_equal_specs_make_equal_cache_keys():
     )
     assert one == other
     assert one["library_version"]
+
+
+def test_the_content_of_a_phone_s_profile_is_part_of_the_cache_key(tmp_path):
+    phone = tmp_path / "phone.txt"
+
+    def parameters():
+        devices = {"phone": str(phone), "board": "gs://bucket/board.txt"}
+        return KernelProfiler(edge_model=types.Channel(type=standard_artifacts.Model), device_profiles=devices)
+
+    keys = []
+    for content in (PHONE, PHONE.replace("8.671", "8.672"), PHONE):
+        phone.write_text(content)
+        keys.append(parameters().exec_properties)
+    assert keys[0] != keys[1]
+    assert keys[0] == keys[2]

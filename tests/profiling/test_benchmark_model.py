@@ -56,7 +56,7 @@ def seen(output):
 @pytest.mark.parametrize("start", [True, False])
 @pytest.mark.parametrize("prefix", tool.PREFIXES)
 def test_every_form_of_the_text_tells_the_same(prefix, start):
-    output = parse(tool.output(NODES, prefix=prefix, start=start), "phone.txt")
+    output = parse(tool.output(NODES, prefix=prefix, start=start, size_mb="0.00436"), "phone.txt")
     assert seen(output) == [
         ("CONV_2D", ("net/conv/Relu6;net/conv/Conv2D",), 0, False, 7.237, 1),
         ("TFLite_Detection_PostProcess", ("boxes", "scores"), 1, False, 0.093, 1),
@@ -165,10 +165,72 @@ def test_a_damaged_row_is_named_by_its_line():
         parse("\n".join(lines), "phone.txt")
 
 
-def test_a_time_that_is_no_number_is_named_by_its_line():
-    text = tool.output(NODES).replace("7.237\t    7.237", "7.237\t      nan")
-    with pytest.raises(errors.ArtifactError, match="line"):
-        parse(text, "phone.txt")
+@pytest.mark.parametrize("time", ["nan", "-7.237", "inf"])
+@pytest.mark.parametrize("make", [tool.output, tool.csv])
+def test_a_time_of_an_op_that_cannot_be_is_named_by_its_line(time, make):
+    lines = make(NODES).splitlines()
+    row = next(i for i, line in enumerate(lines) if "CONV_2D" in line)
+    before, _, after = lines[row].rpartition("7.237")
+    lines[row] = before + time + after
+    with pytest.raises(errors.ArtifactError, match=rf"line {row + 1}: {time} is neither a time nor a size"):
+        parse("\n".join(lines), "phone")
+
+
+@pytest.mark.parametrize(
+    ("statistics", "words"),
+    [
+        ("count=50 first=3 curr=3 min=2 max=4 avg=nan std=1", "nan is neither"),
+        ("count=50 first=3 curr=3 min=2 max=4 avg=-208.7 std=1", "-208.7 is neither"),
+        ("count=50 first=3 curr=3 min=890 max=197 avg=208.7 std=1", "min, 0.89 ms, is above avg, 0.2087 ms"),
+        ("count=50 first=3 curr=3 min=890 max=197 avg=100 std=1", "min, 0.89 ms, is above avg, 0.1 ms"),
+        ("count=50 first=3 curr=3 min=2 max=4 avg=1 std=1", "min, 0.002 ms, is above avg"),
+        ("count=50 first=3 curr=3 min=2 max=4 avg=5 std=1", "avg, 0.005 ms, is above max"),
+        ("count=50 first=3 curr=3 min=2 max=4 avg=3 std=1 p5=2 median=4 p95=3", "median, 0.004 ms, is above p95"),
+        ("count=50 first=3 curr=3 min=2 ma", "the figures break off before the mean"),
+    ],
+)
+@pytest.mark.parametrize("has_inferences", [True, False])
+def test_figures_that_no_runs_have_are_named_by_their_line(statistics, words, has_inferences):
+    lines = tool.output(NODES, statistics=statistics).splitlines()
+    at = 1 + next(i for i, line in enumerate(lines) if line == statistics)
+    if not has_inferences:
+        lines, at = [f"Timings (microseconds): {statistics}"], 1
+    with pytest.raises(errors.ArtifactError, match=f"phone.txt, line {at}: {words}"):
+        parse("\n".join(lines), "phone.txt")
+
+
+def test_a_mean_may_be_rounded_beyond_the_largest():
+    assert parse("count=3 first=1234567 curr=1 min=1234566 max=1234567 avg=1.23457e+06 std=0", "file").runs == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Inference timings in us: Init: 1, First inference: 2, Warmup (avg): 2, Inference (avg): -208.7",
+        "The input model file size (MB): nan\ncount=1 curr=5",
+        "Memory footprint delta from the start of the tool (MB): init=0 overall=nan\ncount=1 curr=5",
+        "Inference (avg):       nan ms (50 runs)",
+    ],
+)
+def test_other_figures_that_cannot_be_are_named_by_their_line(line):
+    with pytest.raises(errors.ArtifactError, match=r"phone\.txt, line 2: .* is neither a time nor a size"):
+        parse(f"STARTING!\n{line}", "phone.txt")
+
+
+@pytest.mark.parametrize("keeps", ["count=9", "Running benchmark for at least 50"])
+@pytest.mark.parametrize("prefix", tool.PREFIXES)
+def test_a_warm_up_alone_is_no_benchmark(keeps, prefix):
+    lines = tool.output([], prefix=prefix).splitlines()
+    end = 1 + next(i for i, line in enumerate(lines) if keeps in line)
+    with pytest.raises(errors.ArtifactError, match=r"phone\.txt: the output breaks off before the benchmark"):
+        parse("\n".join(lines[:end]), "phone.txt")
+
+
+def test_the_benchmark_alone_needs_no_warm_up():
+    lines = tool.output(NODES).splitlines()
+    start = next(i for i, line in enumerate(lines) if "benchmark for at least 50" in line)
+    assert parse("\n".join(lines[start:]), "phone.txt").runs == 50
+    assert parse("\n".join(lines[start + 1 : start + 2]), "phone.txt").runs == 50
 
 
 def test_missing_rows_are_noticed():

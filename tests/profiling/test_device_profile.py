@@ -1,3 +1,4 @@
+import hashlib
 import json
 import pathlib
 
@@ -109,7 +110,8 @@ def test_each_part_of_a_split_graph_has_its_ops(int8_net, outputs, write):
 
 
 def test_without_the_model_the_names_are_those_of_the_file(write):
-    (found,) = read_profile(write([Node("CONV_2D", "[a;b]:4", 1.0), Node("TfLiteGpuDelegateV2", "[c]:9", 3.0)]))
+    nodes = [Node("CONV_2D", "[a;b]:4", 1.0), Node("TfLiteGpuDelegateV2", "[c]:9", 3.0)]
+    (found,) = read_profile(write(nodes, size_mb="0.00436"))
     assert [(op.index, op.op, op.name, op.kernel) for op in found.ops] == [
         (0, "CONV_2D", "a;b", "builtin"),
         (1, "DELEGATE", "c", "gpu"),
@@ -132,11 +134,22 @@ def test_a_profile_of_another_model_is_refused(int8_net, write, row):
         read_profile(write([row]), int8_net)
 
 
-def test_a_file_of_another_size_is_told(int8_net, outputs, write):
-    (found,) = read_profile(write([Node("CONV_2D", f"[{outputs[0]}]:0", 1.0)]), int8_net)
-    size = pathlib.Path(int8_net).stat().st_size / 1e6
-    assert f"it was measured on a file of 0.00436 MB, the model has {size:.6g} MB" in found.profiler_note
-    assert found.bytes == round(size * 1e6)
+def test_a_file_of_another_size_is_another_model(int8_net, outputs, write):
+    size = pathlib.Path(int8_net).stat().st_size
+    nodes = [Node("CONV_2D", f"[{outputs[0]}]:0", 1.0)]
+    (found,) = read_profile(write(nodes, size_mb=f"{size / 1e6:.6g}"), int8_net)
+    assert found.bytes == size
+    with pytest.raises(errors.ArtifactError, match=r"another model: /data/.*net\.tflite has 0\.00436 MB, "):
+        read_profile(write(nodes, size_mb="0.00436"), int8_net)
+
+
+def test_a_file_of_another_name_is_told(int8_net, outputs, write):
+    nodes = [Node("CONV_2D", f"[{outputs[0]}]:0", 1.0)]
+    told = "a file called /data/local/tmp/net.tflite"
+    assert told in read_profile(write(nodes), int8_net)[0].profiler_note
+    path = write(nodes)
+    path.write_text(path.read_text().replace("tmp/net.tflite", f"tmp/{pathlib.Path(int8_net).name}"))
+    assert "a file called" not in read_profile(path, int8_net)[0].profiler_note
 
 
 def test_figures_are_taken_over_in_this_machine_s_units(write):
@@ -168,10 +181,21 @@ def test_the_bounds_hold_whatever_the_runs_were(tmp_path_factory, times, newer):
         assert low - 1e-9 <= actual <= high + 1e-9
 
 
-def test_profiles_of_this_product_are_read_too(int8_net, float_net, tmp_path):
-    here = profile({"edge": int8_net, "float_edge": float_net}, ProfileSpec(runs=5, warmup_runs=1, kernels="builtin"))
+@pytest.fixture(scope="module")
+def here(int8_net, float_net):
+    spec = ProfileSpec(runs=5, warmup_runs=1, kernels="builtin", precision=None)
+    return profile({"edge": int8_net, "float_edge": float_net}, spec)
+
+
+@pytest.fixture
+def board(here, tmp_path):
     path = tmp_path / "profile.json"
     here.save(path)
+    return path
+
+
+def test_profiles_of_this_product_are_read_too(here, board, int8_net, float_net):
+    path = board
     models = {"edge": int8_net, "float_edge": float_net}
     found = read_profiles({"board": path}, models)
     assert [(model.role, model.device) for model in found] == [
@@ -180,6 +204,55 @@ def test_profiles_of_this_product_are_read_too(int8_net, float_net, tmp_path):
     ]
     assert found[0].latency_ms == here.models[0].latency_ms
     assert found[0].ops == here.models[0].ops
+
+
+def test_a_document_of_another_model_is_refused_with_both_fingerprints(here, board, int8_net, float_net, loop_net):
+    own = hashlib.sha256(pathlib.Path(loop_net).read_bytes()).hexdigest()[:12]
+    told = f"{here.models[0].fingerprint[:12]}, {here.models[1].fingerprint[:12]}"
+    with pytest.raises(errors.ArtifactError) as caught:
+        read_profile(board, loop_net)
+    assert str(caught.value).startswith(
+        f"{board}: the profile is of another model, with the fingerprint {told}; {loop_net} has {own}: "
+    )
+    # Both files are in the document, but in each other's place.
+    with pytest.raises(errors.ArtifactError, match="is of another model"):
+        read_profiles({"board": board}, {"edge": float_net, "float_edge": int8_net})
+    with pytest.raises(errors.ArtifactError, match="is of another model"):
+        read_profiles({"board": board}, {"edge": int8_net, "float_edge": loop_net})
+
+
+def test_each_file_gives_the_model_that_it_is_named_for(board, write, int8_net, float_net):
+    models = {"edge": int8_net, "float_edge": float_net}
+    found = read_profiles({"board": write([]), "board.float_edge": board}, models)
+    assert [(model.role, model.profiler) for model in found] == [
+        ("edge@board", "benchmark_model"),
+        ("float_edge@board", "hook"),
+    ]
+    found = read_profiles({"board": board, "board.float_edge": write([])}, models)
+    assert [model.role for model in found] == ["edge@board", "float_edge@board"]
+    assert found[1].profiler == "benchmark_model"
+
+
+def test_a_document_without_the_model_is_refused(here, board, int8_net):
+    document = json.loads(board.read_text())
+    document["models"][1]["role"] = "other.tflite"
+    board.write_text(json.dumps(document))
+    with pytest.raises(errors.ArtifactError, match=r"no model with the role float_edge: it has \['edge', 'other"):
+        read_profiles({"board": board, "board.float_edge": board}, {"edge": int8_net})
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["phone", "phone.flaot_edge"], r"phone\.flaot_edge: .* not before 'flaot_edge'; did you mean float_edge\?"),
+        (["phone.v2"], r"not before 'v2'\."),
+        (["a.b.float_edge", "a.b"], "not before 'b'"),
+        (["phone.float_edge", "board"], r"phone\.float_edge: there is none of the edge model.* add phone=FILE"),
+    ],
+)
+def test_misspelt_machines_are_refused(names, words):
+    with pytest.raises(errors.SpecError, match=words):
+        read_profiles(dict.fromkeys(names, "nowhere.txt"), {})
 
 
 def test_the_name_of_a_machine_tells_the_float_model(float_net, int8_net, write):
@@ -194,6 +267,7 @@ def test_the_name_of_a_machine_tells_the_float_model(float_net, int8_net, write)
         (None, "cannot read the profile .*: No such file"),
         (b"\xff\xfe\x00", "cannot read the profile .*: it is no text"),
         (b'{"format_version": 1,\n oops}', "line 2: it is no valid JSON"),
+        (b'{"format_version": NaN}', "NaN is no figure"),
         (b"{}", "kernel profile .*x.json"),
         (b"hello", "neither ops nor the time"),
     ],

@@ -1,7 +1,9 @@
 import json
+import pathlib
 
 import benchmark_output as tool
 import pytest
+import tampering
 import typer
 from typer.testing import CliRunner
 
@@ -131,3 +133,11 @@ def test_a_baseline_of_an_earlier_run_is_compared_with(run, int8_net, tmp_path):
     result = run(int8_net, "--baseline", str(last), spec={"max_latency_growth": 1e6})
     assert result.exit_code == 0
     assert "regression" in result.stdout
+
+
+def test_tensorflow_s_ops_are_told_in_a_sentence(run, int8_net, tmp_path):
+    path = tmp_path / "flex.tflite"
+    path.write_bytes(tampering.replace_op(pathlib.Path(int8_net).read_bytes(), 5, "FlexSoftmax"))
+    result = run(str(path))
+    assert isinstance(result.exception, errors.ModelError)
+    assert str(result.exception).startswith(f"{path} needs TensorFlow's kernels (FlexSoftmax), which LiteRT here")

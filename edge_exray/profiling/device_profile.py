@@ -278,7 +278,9 @@ def _note(
         notes.append(
             f"{len(unmatched)} of {len(output.rows)} rows could not be matched with an op of the model ({named})"
         )
-    if model is not None and output.graph and pathlib.Path(output.graph).name != pathlib.Path(model).name:
+    # TFX calls every model `tflite`, which tells nothing.
+    own = pathlib.Path(model or "").name
+    if own not in ("", "tflite") and output.graph and pathlib.Path(output.graph).name != own:
         notes.append(f"it was measured on a file called {output.graph}")
     notes += [f"{number} {what} were left out" for what, number in output.skipped.items()]
     return "; ".join(notes)

@@ -72,9 +72,7 @@ def test_a_damaged_document_is_refused(text, tmp_path):
 
 
 def test_a_folder_stands_for_its_document(kept, tmp_path):
-    with pytest.raises(
-        errors.ArtifactError, match=rf"cannot read the kernel profile {tmp_path}.profile\.json: No such"
-    ):
+    with pytest.raises(errors.ArtifactError, match=r"cannot read the kernel profile .*profile\.json: No such file"):
         Profile.load(tmp_path)
     kept.save(tmp_path / "profile.json")
     assert Profile.load(tmp_path) == kept

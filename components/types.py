@@ -32,6 +32,9 @@ class LayerReport(artifact.Artifact):
 
 
 class KernelProfile(artifact.Artifact):
-    """Per-op times of the edge model: `profile.json`."""
+    """`profile.json`, `profile.html`, `chrome_trace.json` and `model_explorer/` of a profiling.
+
+    `edge_exray.Profile` reads its `profile.json`.
+    """
 
     TYPE_NAME = "edge_exray.KernelProfile"

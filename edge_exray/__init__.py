@@ -12,7 +12,7 @@ from edge_exray.version import __version__
 # Name -> module that defines it. TFX on Kubeflow imports the artifact types by these names.
 _LAZY = {
     "validate": "edge_exray.api",
-    "profile": "edge_exray.profiling.profile",
+    "profile": "edge_exray.api",
     "lint": "edge_exray.conversion.linter",
     "convert": "edge_exray.conversion.converter",
     "convert_many": "edge_exray.conversion.converter",
@@ -27,6 +27,7 @@ _LAZY = {
     "place_of": "edge_exray.diagnosis.checks.finding",
     "suspected": "edge_exray.diagnosis.checks.finding",
     "ValidationSpec": "edge_exray.diagnosis.spec",
+    "Profile": "edge_exray.profiling.profile",
     "ProfileSpec": "edge_exray.profiling.spec",
     "EdgeMonitor": "edge_exray.monitor.monitor",
     "EdgeLog": "edge_exray.monitor.log",

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edge_exray import errors, files
@@ -19,14 +19,17 @@ from edge_exray.diagnosis.validator import diagnose
 from edge_exray.frames.examples import Example, check_examples, try_examples
 from edge_exray.frames.functions import UserFunctions, load_functions
 from edge_exray.models import locations
-from edge_exray.profiling.profile import profile
+from edge_exray.profiling import profile as profiling
+from edge_exray.profiling.budget import EDGE
+from edge_exray.profiling.feeds import Feed
+from edge_exray.profiling.spec import ProfileSpec
 from edge_exray.replay.device_logs import DeviceLogs, over_logs
 from edge_exray.replay.replay import Stream, replay
 from edge_exray.replay.replayer import ModelPaths
 from edge_exray.replay.sampling import sample
 from edge_exray.replay.tally import TallyOptions
 
-__all__ = ["check_paths", "lint", "profile", "validate"]
+__all__ = ["check_paths", "lint", "name_roles", "profile", "validate"]
 
 Logs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """The name of a log or a folder of logs, or several."""
@@ -69,7 +72,7 @@ def validate(
     *,
     logs: Logs | None = None,
     out: str | os.PathLike[str] | None = None,
-    spec: ValidationSpec | None = None,
+    spec: ValidationSpec | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     module: str | UserFunctions | None = None,
     signature: str | None = None,
     slice_keys: Sequence[str] = (),
@@ -97,7 +100,7 @@ def validate(
             to the frames of the same ids gives the instability across devices.
         out: Directory for `report.html`, `report.json`, `summary.md`, `junit.xml`, `model_explorer/` and `replay/`;
             None writes nothing.
-        spec: The limits; None for the defaults.
+        spec: The limits, as a spec, a mapping, JSON text or the path of a JSON file; None for the defaults.
         module: The user's functions and checks, as a `.py` file, an importable module, or functions.
         signature: Signature of the SavedModel; None takes the only one with dense inputs, or `serving_default` of
             several with the same inputs and outputs.
@@ -125,6 +128,7 @@ def validate(
     Raises:
         ExrayError: Models, examples or functions are missing or do not fit each other.
     """
+    limits = ValidationSpec.from_any(spec)
     check_paths(cloud, edge, examples, logs=logs, out=out, float_edge=float_edge)
     devices = None if logs is None else _open_logs(logs)
     functions = module if isinstance(module, UserFunctions) else load_functions(module)
@@ -157,13 +161,76 @@ def validate(
         stored = replay(
             paths, read(), directory / "replay", functions=functions, options=options, logs=devices, progress=progress
         )
-        evidence = gather(stored, spec or ValidationSpec(), kernels=kernels, baseline=before)
+        evidence = gather(stored, limits, kernels=kernels, baseline=before)
         report = diagnose(evidence, users_checks=functions.checks)
         if out is not None:
             from edge_exray.reporting.writer import write_report
 
             write_report(report, directory)
     return report
+
+
+def profile(
+    models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    spec: ProfileSpec | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    feeds: Sequence[Feed] | None = None,
+    signature: str | None = None,
+    baseline: profiling.Profile | str | os.PathLike[str] | None = None,
+    device_profiles: Mapping[str, str | os.PathLike[str]] | None = None,
+) -> profiling.Profile:
+    """Tells what edge models cost on this machine, and whether the first one keeps its budgets.
+
+    Args:
+        models: Path of the edge model (.tflite); several paths, the edge model first; or role to path, with the roles
+            of `edge_exray.profiling.profile.profile`: `edge`, `float_edge`, `baseline`, others are only compared with.
+        out: Directory for `profile.html`, `profile.json`, `chrome_trace.json` and `model_explorer/`; None writes
+            nothing.
+        spec: Budgets and conditions, as a spec, a mapping, JSON text or the path of a JSON file; None sets no budget.
+        feeds: Inputs with batch axis, real values for quantised inputs; None makes random ones.
+        signature: The signature to run; may be left out when the models have at most one.
+        baseline: Profile of the model that was blessed last, its `profile.json` or the folder of that; only with
+            `max_latency_growth`.
+        device_profiles: Name of another machine to the file of its profile, see
+            `edge_exray.profiling.device_profile.read_profiles`.
+
+    Returns:
+        The profile; `bool(profile)` is true only when every budget is kept.
+
+    Raises:
+        ExrayError: A model, the spec or the baseline is missing or wrong, or the models cannot be timed.
+    """
+    budgets = ProfileSpec.from_any(spec)
+    roles = models if isinstance(models, Mapping) else name_roles(models)
+    if out is not None:
+        files.check_folder(out)
+    if isinstance(baseline, str | os.PathLike):
+        baseline = profiling.Profile.load(baseline)
+    found = profiling.profile(
+        roles, budgets, feeds, signature=signature, baseline=baseline, device_profiles=device_profiles
+    )
+    if out is not None:
+        from edge_exray.reporting.profile_writer import write_profile
+
+        write_profile(found, out)
+    return found
+
+
+def name_roles(models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> dict[str, str]:
+    """Returns role to path: the first model is the edge model, the others bear their paths.
+
+    Raises:
+        ProfilingError: There is none, one is no path, or one is given twice.
+    """
+    given = [models] if isinstance(models, str | os.PathLike) else models
+    if not isinstance(given, Sequence) or not given or not all(isinstance(model, str | os.PathLike) for model in given):
+        raise errors.ProfilingError(f"{models!r} names no models: give a path, several, or a mapping of role to path")
+    first, *others = [os.fspath(model) for model in given]
+    roles = {EDGE: first} | {path: path for path in others}
+    if len(roles) < len(given):
+        raise errors.ProfilingError(f"a model is given twice among {others}: give each one once")
+    return roles
 
 
 def _open_logs(logs: Logs) -> DeviceLogs:

@@ -205,15 +205,9 @@ class InputContract(JsonSpec):
     labels: Sequence[str] = ()
 
     @classmethod
-    def from_dict(cls, document: dict[str, Any], source: str = "") -> Self:
-        """Builds the contract from a parsed JSON document; see `from_json`.
-
-        Raises:
-            SpecError: It does not fit the schema, or the properties of an input contradict each other.
-        """
-        spec = super().from_dict(document, source)
+    def _build(cls, document: dict[str, Any]) -> Self:
         inputs = {name: InputFormat(**fields) for name, fields in document.get("inputs", {}).items()}
-        return dataclasses.replace(spec, inputs=inputs, labels=tuple(spec.labels))
+        return cls(inputs, document.get("task"), tuple(document.get("labels", ())))
 
     @classmethod
     def of(cls, contract: "InputContract | Mapping[str, Any] | str | None", source: str = "") -> "InputContract | None":

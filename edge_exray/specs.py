@@ -3,7 +3,9 @@
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from typing_extensions import Self
@@ -25,6 +27,46 @@ class JsonSpec:
     """
 
     schema_name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Refuses what the schema refuses, so that a value out of range is told before the work and not after it.
+
+        Raises:
+            SpecError: A value is none of JSON or out of range; the key is named.
+        """
+        try:
+            document = json.loads(self.to_json())
+        except TypeError as e:
+            raise errors.SpecError(f"{self._title('')} has a value that JSON lacks: {e}; give plain types") from e
+        schemas.check(document, self.schema_name, errors.SpecError, self._title(""))
+
+    @classmethod
+    def from_any(cls, given: "Self | Mapping[str, Any] | str | os.PathLike[str] | None") -> Self:
+        """Returns a spec in whatever form it is given.
+
+        Args:
+            given: The spec itself, its document as a mapping or as JSON text, the path of a file of it, or None for
+                the defaults.
+
+        Raises:
+            SpecError: The file cannot be read, or see `from_json`.
+        """
+        if given is None or isinstance(given, cls):
+            return given or cls()
+        if isinstance(given, Mapping):
+            return cls.from_dict(dict(given))
+        if isinstance(given, str) and (not given.strip() or given.lstrip()[0] in "{["):
+            return cls.from_json(given)
+        if not isinstance(given, str | os.PathLike):
+            raise errors.SpecError(
+                f"{cls._title('')} is a {type(given).__name__}: give a {cls.__name__}, a dict, JSON or a path of it"
+            )
+        try:
+            text = pathlib.Path(given).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            reason = e.strerror if isinstance(e, OSError) else "it is no text"
+            raise errors.SpecError(f"cannot read the {cls._title(os.fspath(given))}: {reason}") from e
+        return cls.from_json(text, os.fspath(given))
 
     @classmethod
     def from_json(cls, text: str | None, source: str = "") -> Self:
@@ -56,6 +98,11 @@ class JsonSpec:
                 f"{cls._title(source)} has the unknown key {unknown[0]}{near} Its keys are {', '.join(allowed)}"
             )
         schemas.check(document, cls.schema_name, errors.SpecError, cls._title(source))
+        return cls._build(document)
+
+    @classmethod
+    def _build(cls, document: dict[str, Any]) -> Self:
+        """Makes the spec of a document that fits the schema."""
         return cls(**document)
 
     @classmethod

@@ -248,7 +248,7 @@ def test_without_labels_accuracy_is_left_out(validate, frames):
 
 def test_limits_come_from_the_spec(validate):
     strict = dataclasses.replace(SPEC, max_layer_nrmse=1e-6)
-    assert failed(validate(spec=strict)) == ["quantization_drift"]
+    assert failed(validate(spec=strict.to_json())) == ["quantization_drift"]
 
 
 def test_an_unknown_limit_is_named():

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+import edge_exray
 from edge_exray.conversion import modes
 from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.monitor import read_log
@@ -93,6 +94,19 @@ def test_the_lines_that_validate_one_pair_do_so(conv_net, tmp_path, monkeypatch,
     assert not names["report"]
     assert "preprocessing The app prepares input image differently: reversed channels" in capsys.readouterr().out
     assert pathlib.Path("report", "report.html").is_file()
+
+
+def test_the_lines_that_profile_do_so(edge_models, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("edge.tflite").symlink_to(edge_models["int8"])
+    pathlib.Path("other.tflite").symlink_to(edge_models["none"])
+    pathlib.Path("budget.json").write_text('{"max_size_bytes": 1000000000}')
+    names = {"edge_exray": edge_exray}
+    exec(code("last = edge_exray.profile("), names)
+    assert [model.role for model in names["both"].models] == ["edge", "float_edge"]
+    assert [check.name for check in names["new"].checks] == ["regression"]
+    assert names["new"].summary in capsys.readouterr().out
+    assert pathlib.Path("profile", "profile.html").is_file()
 
 
 def test_the_check_that_the_readme_shows_works(conv_net, edge_models, tmp_path):

@@ -90,7 +90,7 @@ class KernelProfiler(base_component.BaseComponent):
         baseline_profile: Channel of type `edge_exray.KernelProfile` with the profile of the model blessed last,
             which `max_latency_growth` compares with: of a Resolver with `edge_exray.components.LatestBlessedStrategy`.
             As long as the file of that model exists, it is timed again, in turn with the new one.
-        signature_name: The signature to run; may be left out when the model has at most one.
+        signature_name: The signature of the edge model to run; may be left out when it has at most one.
         device_profiles: Name of another machine to the URI of its profile of the edge model, as `exray profile` or
             TensorFlow Lite's `benchmark_model --enable_op_profiling=true` writes it; the name with `.float_edge` behind
             it to that of the float edge model. The budgets of latency and memory hold on all of them. The content of

@@ -16,11 +16,10 @@ from edge_exray.components import artifacts, transforms, user_modules
 from edge_exray.diagnosis.report import Verdict
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.profiling import feeds
-from edge_exray.profiling.profile import KernelProfile, profile
+from edge_exray.profiling.profile import FILENAME, Profile, profile
 from edge_exray.profiling.spec import ProfileSpec
 from edge_exray.reporting.profile_writer import render_files
 
-PROFILE_FILENAME = "profile.json"
 # The names that TFX's InfraValidator uses.
 BLESSED_FILENAME = "INFRA_BLESSED"
 NOT_BLESSED_FILENAME = "INFRA_NOT_BLESSED"
@@ -101,15 +100,15 @@ def _read_feeds(
         return feeds.example_feeds(records, functions, inputs, exec_properties["num_examples"])
 
 
-def _read_baseline(input_dict: dict[str, list[types.Artifact]]) -> KernelProfile | None:
+def _read_baseline(input_dict: dict[str, list[types.Artifact]]) -> Profile | None:
     """Returns the profile of the last blessed model; there is none before the first blessing."""
     if not input_dict.get("baseline_profile"):
         return None
     uri = artifact_utils.get_single_uri(input_dict["baseline_profile"])
-    return KernelProfile.load(io_utils.ensure_local(os.path.join(uri, PROFILE_FILENAME)))
+    return Profile.load(io_utils.ensure_local(os.path.join(uri, FILENAME)))
 
 
-def _bless(blessing: types.Artifact, blessed: bool, result: KernelProfile, profile_uri: str) -> None:
+def _bless(blessing: types.Artifact, blessed: bool, result: Profile, profile_uri: str) -> None:
     io_utils.write_string_file(os.path.join(blessing.uri, BLESSED_FILENAME if blessed else NOT_BLESSED_FILENAME), "")
     blessing.set_int_custom_property("blessed", int(blessed))
     blessing.set_string_custom_property("verdict", str(result.verdict))

@@ -65,33 +65,32 @@ def profile(
     import rich.console
     import rich.markup
 
-    from edge_exray.profiling import profile as profiling
+    from edge_exray import api
     from edge_exray.profiling.spec import ProfileSpec
 
     given = {"kernels": kernels, "num_threads": threads, "runs": runs, "profiler": profiler}
     overrides = {key: value for key, value in given.items() if value is not None}
-    conditions = ProfileSpec.from_dict(
-        dataclasses.asdict(ProfileSpec.from_json(console.read_text(spec, "profile spec"), str(spec or ""))) | overrides
-    )
+    conditions = ProfileSpec.from_dict(dataclasses.asdict(ProfileSpec.from_any(spec)) | overrides)
     only_json = out is not None and out.suffix == ".json"
     if out:
         (files.check_file if only_json else files.check_folder)(out)
-    roles = (
-        {"edge": models[0]} | ({"float_edge": float_edge} if float_edge else {}) | {path: path for path in models[1:]}
-    )
-    last = profiling.KernelProfile.load(baseline) if baseline else None
+    (first, edge), *others = api.name_roles(models).items()
+    roles = {first: edge} | ({"float_edge": float_edge} if float_edge else {}) | dict(others)
     with console.native_log_hidden():
-        result = profiling.profile(
-            roles, conditions, signature=signature, baseline=last, device_profiles=_named_files(device_profile or [])
+        result = api.profile(
+            roles,
+            spec=conditions,
+            signature=signature,
+            baseline=baseline,
+            device_profiles=_named_files(device_profile or []),
         )
 
     terminal = rich.console.Console()
     for model in result.models:
         where = f"{model.path} on {model.device['name']}" if model.device else model.path
-        terminal.print(
-            f"{min(top, len(model.ops))} slowest of {len(model.ops)} ops of {where}", markup=False, soft_wrap=True
-        )
-        terminal.print(profile_tables.slowest_ops(model, top))
+        if shown := min(top, len(model.ops)):
+            terminal.print(f"{shown} slowest of {len(model.ops)} ops of {where}", markup=False, soft_wrap=True)
+            terminal.print(profile_tables.slowest_ops(model, shown))
         if model.profiler_note:
             terminal.print(model.profiler_note, markup=False, soft_wrap=True)
     if stragglers := profile_tables.stragglers(result, top):
@@ -105,13 +104,15 @@ def profile(
             f"[{console.COLOURS[check.verdict]}]{check.verdict}[/] {check.name}: {rich.markup.escape(check.message)}"
         )
         terminal.print(message, highlight=False, soft_wrap=True)
+    if not result.checks:
+        terminal.print(result.summary, markup=False, highlight=False, soft_wrap=True)
     if out and only_json:
         result.save(out)
     elif out:
         from edge_exray.reporting.profile_writer import write_profile
 
         terminal.print(f"See {write_profile(result, out)}", markup=False, soft_wrap=True)
-    raise typer.Exit(console.EXIT_STATUS[result.verdict])
+    raise typer.Exit(console.exit_status(result.verdict, conditions.on_inconclusive))
 
 
 def _named_files(options: list[str]) -> dict[str, str]:

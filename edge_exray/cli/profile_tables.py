@@ -10,15 +10,19 @@ if TYPE_CHECKING:
     import rich.table
 
     from edge_exray.profiling.model_profile import ModelProfile
-    from edge_exray.profiling.profile import KernelProfile
+    from edge_exray.profiling.profile import Profile
 
 _COMPARED_KINDS = 12
 
 
-def name(model: "ModelProfile") -> str:
-    """Returns what to call a model: its file, and the machine when it was measured elsewhere."""
-    file = pathlib.Path(model.path).name
-    return f"{file} on {model.device['name']}" if model.device else file
+def names(models: "Sequence[ModelProfile]") -> list[str]:
+    """Returns what to call each model: its file, its machine when that is another, its role where names are one."""
+    plain = [
+        pathlib.Path(model.path).name + (f" on {model.device['name']}" if model.device else "") for model in models
+    ]
+    return [
+        f"{name} ({model.role})" if plain.count(name) > 1 else name for name, model in zip(plain, models, strict=True)
+    ]
 
 
 def slowest_ops(model: "ModelProfile", top: int) -> "rich.table.Table":
@@ -38,7 +42,7 @@ def slowest_ops(model: "ModelProfile", top: int) -> "rich.table.Table":
     return _table(columns, rows)
 
 
-def summary(profile: "KernelProfile") -> "rich.table.Table":
+def summary(profile: "Profile") -> "rich.table.Table":
     """Returns a column for each model."""
     first = profile.models[0].latency_ms.p50
     figures: dict[str, Callable[[ModelProfile], str]] = {
@@ -48,22 +52,22 @@ def summary(profile: "KernelProfile") -> "rich.table.Table":
         ),
         "p90 ms": lambda m: formats.number(m.latency_ms.p90),
         "p50 under the profiler": lambda m: formats.number((m.profiled_ms or {}).get("p50")),
-        "times the first": lambda m: f"{formats.number(m.latency_ms.p50 / first)} x",
+        "p50, x of the first": lambda m: f"{formats.number(m.latency_ms.p50 / first)} x",
         "init ms": lambda m: formats.number(m.init_ms),
         "memory": lambda m: formats.size(m.memory_bytes),
         "file": lambda m: formats.size(m.bytes),
         "machine": lambda m: "noisy" if (m.noise or {}).get("noisy") else "quiet enough" if m.noise else "unknown",
     }
-    heads = [("", "left"), *((name(model), "right-fold") for model in profile.models)]
+    heads = [("", "left"), *((name, "right-fold") for name in names(profile.models))]
     return _table(heads, [(title, *map(figure, profile.models)) for title, figure in figures.items()])
 
 
-def comparison(profile: "KernelProfile") -> "rich.table.Table | None":
+def comparison(profile: "Profile") -> "rich.table.Table | None":
     """Returns the time of each type of op in each model, and how many times the first model's; None for one model."""
     compared = profile.comparison
     if not compared or not compared["groups"]:
         return None
-    heads = [f"{name(model)}, ms" for model in profile.models]
+    heads = [f"{name}, ms" for name in names(profile.models)]
     rows = [
         (group["op"], *(_with_ratio(ms, ratio if i else None) for i, (ms, ratio) in enumerate(_pairs(group))))
         for group in compared["groups"][:_COMPARED_KINDS]
@@ -71,7 +75,7 @@ def comparison(profile: "KernelProfile") -> "rich.table.Table | None":
     return _table([("op", "left"), *((head, "right-fold") for head in heads)], rows)
 
 
-def stragglers(profile: "KernelProfile", top: int) -> "rich.table.Table | None":
+def stragglers(profile: "Profile", top: int) -> "rich.table.Table | None":
     """Returns the ops that take longer than they need to, what saves most first; None when there are none."""
     found = profile.stragglers[:top]
     rows = [

@@ -93,11 +93,10 @@ def validate(
     ] = False,
 ) -> None:
     """Replays examples through a cloud and an edge model, compares every layer, and names the cause of a difference."""
-    limits = console.read_text(spec, "validation spec")
     from edge_exray import api
     from edge_exray.diagnosis.spec import ValidationSpec
 
-    validation_spec = ValidationSpec.from_json(limits, str(spec or ""))
+    validation_spec = ValidationSpec.from_any(spec)
     api.check_paths(cloud, edge, examples, logs=logs or None, out=out, float_edge=float_edge)
     kernels = None
     if time_kernels:
@@ -129,7 +128,7 @@ def validate(
         )
     _print(report)
     typer.echo(f"report: {out / 'report.html'}")
-    raise typer.Exit(console.EXIT_STATUS[report.verdict])
+    raise typer.Exit(console.exit_status(report.verdict, validation_spec.on_inconclusive))
 
 
 def _print(report: "Report") -> None:

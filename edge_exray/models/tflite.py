@@ -100,6 +100,11 @@ class EdgeModel:
         """The static graph of `content`."""
         return graphs.read_graph(self.content)
 
+    @property
+    def signatures(self) -> list[str]:
+        """Names of the signatures of the file, sorted."""
+        return sorted(self.interpreter._get_full_signature_list())
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the file, in hexadecimal."""

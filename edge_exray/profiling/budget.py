@@ -208,9 +208,16 @@ def _ratio(
     if interval is None:
         message = f"the latency relative to {called} needs more runs than {edge.latency_ms.runs}: raise runs"
         return CheckResult(name, Verdict.INCONCLUSIVE, message, evidence)
+    same = ", which is the same file" if edge.fingerprint and edge.fingerprint == other.fingerprint else ""
+    if other.edge_ratio is not None:
+        how = f", the median of {other.edge_ratio['blocks']} pairs of blocks that were timed in turn (over all runs "
+    elif name == "regression":
+        how = ", whose stored figures stand for it since it was not timed again ("
+    else:
+        how = " ("
     said = (
-        f"p50 latency is {_figure(measured, interval, '')} times that of {called} "
-        f"({edge.latency_ms.p50:.4g} ms against {other.latency_ms.p50:.4g} ms, {edge.conditions})"
+        f"p50 latency is {_figure(measured, interval, '')} times that of {called}{same}{how}"
+        f"{edge.latency_ms.p50:.4g} ms against {other.latency_ms.p50:.4g} ms, {edge.conditions})"
     )
     budget_said = f"the budget of {budget:.4g} times"
     verdict = judge(interval, budget)

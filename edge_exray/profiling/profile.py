@@ -21,13 +21,15 @@ from edge_exray.profiling.spec import ProfileSpec
 from edge_exray.profiling.stragglers import Straggler
 
 FORMAT_VERSION = 1
+FILENAME = "profile.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class KernelProfile:
+class Profile:
     """Outcome of profiling; `bool(profile)` is true only when the verdict is `passed`.
 
-    The JSON form is described by `schemas/kernel_profile.schema.json`.
+    The JSON form is described by `schemas/kernel_profile.schema.json`. It is the content of `edge_exray.KernelProfile`,
+    the artifact of KernelProfiler, as `edge_exray.Report` is that of `edge_exray.LayerReport`.
 
     Attributes:
         verdict: `failed` when a budget is exceeded, `inconclusive` when one cannot be decided.
@@ -73,17 +75,22 @@ class KernelProfile:
         return text
 
     @classmethod
-    def from_json(cls, text: str) -> "KernelProfile":
+    def from_json(cls, text: str, source: str = "") -> "Profile":
         """Reads what `to_json` wrote.
+
+        Args:
+            text: The document.
+            source: Name of the file that it is from, for messages.
 
         Raises:
             ArtifactError: The text is no JSON or does not fit the schema.
         """
+        title = " ".join(filter(None, ["kernel profile", source]))
         try:
             document = json.loads(text)
         except json.JSONDecodeError as e:
-            raise errors.ArtifactError(f"the kernel profile is not valid JSON: {e}") from e
-        schemas.check(document, "kernel_profile", errors.ArtifactError)
+            raise errors.ArtifactError(f"{title} is not valid JSON: {e}; give what a profiling wrote") from e
+        schemas.check(document, "kernel_profile", errors.ArtifactError, title)
         return cls(
             verdict=Verdict(document["verdict"]),
             summary=document["summary"],
@@ -98,17 +105,23 @@ class KernelProfile:
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "KernelProfile":
-        """Reads a `profile.json`.
+    def load(cls, path: str | os.PathLike[str]) -> "Profile":
+        """Reads a `profile.json`, or that of a folder.
 
         Raises:
             ArtifactError: The file is missing or damaged.
         """
+        place = pathlib.Path(path)
+        if place.is_dir():
+            place /= FILENAME
         try:
-            text = pathlib.Path(path).read_text("utf-8")
+            text = place.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as e:
-            raise errors.ArtifactError(f"{os.fspath(path)} is not a readable kernel profile: {e}") from e
-        return cls.from_json(text)
+            reason = e.strerror if isinstance(e, OSError) else "it is no text"
+            raise errors.ArtifactError(
+                f"cannot read the kernel profile {place}: {reason}; give a profile.json or the folder that it is in"
+            ) from e
+        return cls.from_json(text, os.fspath(place))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a `profile.json`, whole or not at all."""
@@ -121,9 +134,9 @@ def profile(
     feeds: Sequence[Feed] | None = None,
     *,
     signature: str | None = None,
-    baseline: KernelProfile | None = None,
+    baseline: Profile | None = None,
     device_profiles: Mapping[str, str | os.PathLike[str]] | None = None,
-) -> KernelProfile:
+) -> Profile:
     """Profiles models on this machine and checks the edge model's budgets, here and on other machines.
 
     Args:
@@ -133,9 +146,9 @@ def profile(
         spec: Budgets and conditions; None sets no budget.
         feeds: Inputs with batch axis, real values for quantised inputs; None makes random ones.
         signature: The signature to run; may be left out when the models have at most one.
-        baseline: Profile of the model that was blessed last, for `max_latency_growth`. Where the file of that model is
-            still as it was, it is timed again in turn with the new one, which no load of the machine and no change of
-            it falsifies. Otherwise the stored figures count, if they are of a machine like this one.
+        baseline: Profile of the model that was blessed last; only with `max_latency_growth`. Where the file of that
+            model is still as it was, it is timed again in turn with the new one, which no load of the machine and no
+            change of it falsifies. Otherwise the stored figures count, if they are of a machine like this one.
         device_profiles: Name of another machine to its profile of the edge model, which the budgets of latency and
             memory hold for too; see `edge_exray.profiling.device_profile.read_profiles`.
 
@@ -144,17 +157,22 @@ def profile(
         ProfilingError: There is no model with the role `edge`, or a model cannot be timed.
         ModelError: A model does not load or run.
         DataError: The feeds do not fit a model.
-        SpecError: A budget is for a type of op that there is not.
+        SpecError: A budget is for a type of op that there is not, or there is a baseline and no `max_latency_growth`.
     """
     if budget.EDGE not in models:
         raise errors.ProfilingError(
             f"no model has the role {budget.EDGE!r}, only {sorted(models)}: name the edge model so"
         )
     spec = spec or ProfileSpec()
+    if baseline is not None and spec.max_latency_growth is None:
+        raise errors.SpecError(
+            "the profile spec sets no max_latency_growth, which the baseline is there for: set it, for example to 1.1, "
+            "or leave the baseline out; to see two models side by side give both as models"
+        )
     devices = device_profile.read_profiles(device_profiles or {}, models)
     here = machine.describe()
     stored = None
-    if baseline is not None and spec.max_latency_growth is not None and budget.BASELINE not in models:
+    if baseline is not None and budget.BASELINE not in models:
         stored = budget.Baseline(_edge(baseline), baseline.machine)
         if _is_unchanged(stored.model) and _takes(stored.model.path, signature, feeds):
             models = {**models, budget.BASELINE: stored.model.path}
@@ -164,7 +182,7 @@ def profile(
     verdict = _verdict(checks)
     found = analyse(profiles, feeds)
     described = [*found.models, *devices]
-    return KernelProfile(
+    return Profile(
         verdict,
         _summary(profiles[0], checks, verdict),
         checks,
@@ -178,7 +196,7 @@ def profile(
     )
 
 
-def _edge(baseline: KernelProfile) -> ModelProfile:
+def _edge(baseline: Profile) -> ModelProfile:
     edge = next((model for model in baseline.models if model.role == budget.EDGE), None)
     if edge is None:
         raise errors.ProfilingError("the baseline profile has no edge model: give one that `profile` made")
@@ -212,7 +230,5 @@ def _summary(edge: ModelProfile, checks: Sequence[CheckResult], verdict: Verdict
     if verdict is not Verdict.PASSED:
         return "; ".join(check.message for check in checks if check.verdict is verdict)
     kept = f"keeps all of its {len(checks)} budgets" if len(checks) > 1 else "keeps its budget"
-    return (
-        f"The edge model {kept if checks else 'has no budget to keep'}: p50 latency {edge.latency_ms.p50:.4g} ms, "
-        f"{edge.bytes:,} bytes"
-    )
+    said = f"The edge model {kept}" if checks else "Measured; no budget is set"
+    return f"{said}: p50 latency {edge.latency_ms.p50:.4g} ms, {edge.bytes:,} bytes"

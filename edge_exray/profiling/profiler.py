@@ -158,6 +158,10 @@ def _open(
     # First, because kernels that abort shall take the child with them and not this process.
     footprint = measure_footprint(path, spec.kernels, spec.num_threads, signature)
     model = EdgeModel(path, kernels=spec.kernels, num_threads=spec.num_threads, signature=signature)
+    if role == EDGE and signature is not None and signature not in model.signatures:
+        # Another model may call its only one differently; of the edge model it would be a slip of the pen.
+        known = f"only {model.signatures}: name one of these" if model.signatures else "nor any other: name none"
+        raise errors.ModelError(f"{model.path} has no signature {signature!r}, {known}")
     if not model.graph.ops:
         raise errors.ProfilingError(f"{model.path} has no op: there is nothing to profile")
     feeds = [random_feed(model.inputs)] if feeds is None else feeds

@@ -47,10 +47,15 @@ def test_a_bug_ends_with_2_and_its_name(validate, tmp_path):
     assert "reversed channels (BGR instead of RGB)" in " ".join(result.stdout.split())
 
 
-def test_too_few_frames_end_with_3(validate, eval_examples, tmp_path):
+def test_too_few_frames_end_with_3_or_are_let_go(validate, eval_examples, tmp_path):
     few = tmp_path / "few.npz"
     np.savez(few, **{name: array[:10] for name, array in np.load(eval_examples).items()})
     assert validate(examples=few).returncode == 3
+    spec = tmp_path / "spec.json"
+    spec.write_text('{"on_inconclusive": "pass"}')
+    let_go = validate("--spec", spec, examples=few)
+    assert let_go.returncode == 0
+    assert "inconclusive" in let_go.stdout
 
 
 def test_an_error_is_one_line_and_ends_with_1(validate, tmp_path):

@@ -12,8 +12,8 @@ from tfx.types import artifact_utils, standard_artifacts
 from edge_exray import errors
 from edge_exray.components import KernelProfiler
 from edge_exray.components.kernel_profiler.executor import Executor
-from edge_exray.components.types import KernelProfile as KernelProfileArtifact
-from edge_exray.profiling.profile import KernelProfile
+from edge_exray.components.types import KernelProfile
+from edge_exray.profiling.profile import Profile
 from edge_exray.profiling.spec import ProfileSpec
 
 EDGE_INPUTS = """
@@ -64,7 +64,7 @@ def _examples(folder: pathlib.Path, count: int) -> types.Artifact:
 
 @pytest.fixture
 def outputs(tmp_path) -> dict[str, list[types.Artifact]]:
-    blessing, profile = standard_artifacts.InfraBlessing(), KernelProfileArtifact()
+    blessing, profile = standard_artifacts.InfraBlessing(), KernelProfile()
     blessing.uri, profile.uri = str(tmp_path / "blessing"), str(tmp_path / "profile")
     return {"blessing": [blessing], "profile": [profile]}
 
@@ -93,7 +93,7 @@ def test_a_model_within_its_budgets_is_blessed_as_pusher_reads_it(edge_model, ou
     assert blessing.get_string_custom_property("verdict") == "passed"
     assert blessing.get_string_custom_property("failed_checks") == ""
     assert blessing.get_string_custom_property("profile") == profile_artifact.uri
-    profile = KernelProfile.load(os.path.join(profile_artifact.uri, "profile.json"))
+    profile = Profile.load(os.path.join(profile_artifact.uri, "profile.json"))
     assert [model.role for model in profile.models] == ["edge", "float_edge"]
     assert profile_artifact.get_int_custom_property("size_bytes") == profile.models[0].bytes
     assert profile_artifact.get_float_custom_property("latency_p50_ms") == profile.models[0].latency_ms.p50
@@ -130,7 +130,7 @@ def test_the_profile_of_a_phone_gates_the_push(edge_model, outputs, tmp_path, bu
     do({"edge_model": edge_model}, outputs, {"max_latency_ms": budget}, device_profiles={"phone": str(phone)})
     (blessing,), (profile_artifact,) = outputs["blessing"], outputs["profile"]
     assert blessing.get_int_custom_property("blessed") == blessed
-    profile = KernelProfile.load(os.path.join(profile_artifact.uri, "profile.json"))
+    profile = Profile.load(os.path.join(profile_artifact.uri, "profile.json"))
     assert [(model.role, model.kernels) for model in profile.models] == [("edge", "xnnpack"), ("edge@phone", "gpu")]
     assert blessing.get_string_custom_property("failed_checks") == ("latency_p50@phone" if budget == 8.0 else "")
 
@@ -150,11 +150,11 @@ def test_the_last_blessed_model_is_timed_again_beside_the_new_one(edge_model, ou
     (last,) = outputs["profile"]
     assert last.get_int_custom_property("blessed") == 1
 
-    blessing, new = standard_artifacts.InfraBlessing(), KernelProfileArtifact()
+    blessing, new = standard_artifacts.InfraBlessing(), KernelProfile()
     blessing.uri, new.uri = str(tmp_path / "next_blessing"), str(tmp_path / "next_profile")
     again = {"blessing": [blessing], "profile": [new]}
     do({"edge_model": edge_model, "baseline_profile": last}, again, {"max_latency_growth": growth})
-    profile = KernelProfile.load(os.path.join(new.uri, "profile.json"))
+    profile = Profile.load(os.path.join(new.uri, "profile.json"))
     assert [model.role for model in profile.models] == ["edge", "baseline"]
     assert [check.name for check in profile.checks] == ["regression"]
     assert blessing.get_int_custom_property("blessed") == new.get_int_custom_property("blessed") == blessed
@@ -209,7 +209,7 @@ def test_an_unusable_model_is_an_error_that_leaves_nothing(outputs, tmp_path, co
         ({"num_examples": 0}, "num_examples"),
         ({"device_profiles": {"phone": "a.txt", "phone.flaot_edge": "b.txt"}}, "did you mean float_edge"),
         ({"profile_spec": '{"max_latency_growth": 1.1}'}, "baseline_profile: give both"),
-        ({"baseline_profile": types.Channel(type=KernelProfileArtifact)}, "max_latency_growth"),
+        ({"baseline_profile": types.Channel(type=KernelProfile)}, "max_latency_growth"),
     ],
 )
 def test_wrong_parameters_are_an_error_when_the_pipeline_is_built(parameters, said):

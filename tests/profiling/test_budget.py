@@ -147,6 +147,19 @@ def test_models_that_were_timed_in_turn_are_compared_block_by_block_on_a_busy_ma
     assert (check.name, check.verdict) == (name, verdict)
 
 
+def test_the_same_file_is_called_so():
+    edge, other = make_profile(fingerprint="f"), in_turn(1.0, [0.9, 1.1], "baseline")
+    said = [
+        judge({"max_latency_growth": 2}, edge, dataclasses.replace(other, fingerprint=fingerprint)).message
+        for fingerprint in ("f", "g", None)
+    ]
+    assert ["the baseline, which is the same file, the median of 20 pairs of blocks" in text for text in said] == [
+        True,
+        False,
+        False,
+    ]
+
+
 def test_too_few_blocks_do_not_decide_a_ratio():
     check = judge({"max_latency_growth": 100}, make_profile(), in_turn(1.0, None, "baseline"))
     assert check.verdict is Verdict.INCONCLUSIVE

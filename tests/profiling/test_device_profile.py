@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge_exray import errors
 from edge_exray.models.graph import read_graph
 from edge_exray.profiling.device_profile import read_profile, read_profiles
-from edge_exray.profiling.profile import KernelProfile, profile
+from edge_exray.profiling.profile import Profile, profile
 from edge_exray.profiling.spec import ProfileSpec
 
 OPS = ["CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX"]
@@ -293,5 +293,5 @@ def test_machines_are_gated_and_compared(int8_net, outputs, write, tmp_path):
     assert [model.role for model in found.models] == ["edge", "edge@phone"]
     assert [row["index"] for row in sorted(found.comparison["ops"], key=lambda row: row["index"])] == list(range(6))
     found.save(tmp_path / "profile.json")
-    assert KernelProfile.load(tmp_path / "profile.json") == found
+    assert Profile.load(tmp_path / "profile.json") == found
     assert json.loads(found.to_json())["models"][1]["latency_ms"]["p90"] is None

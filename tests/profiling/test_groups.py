@@ -3,7 +3,7 @@ import math
 import pytest
 
 from edge_exray.profiling.groups import NO_LAYER
-from edge_exray.profiling.profile import KernelProfile, profile
+from edge_exray.profiling.profile import Profile, profile
 from edge_exray.profiling.spec import ProfileSpec
 
 
@@ -55,4 +55,4 @@ def test_ops_carry_their_work_and_rates(profiled):
 
 
 def test_the_analysis_is_part_of_the_document(profiled):
-    assert KernelProfile.from_json(profiled.to_json()) == profiled
+    assert Profile.from_json(profiled.to_json()) == profiled

@@ -1,13 +1,14 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
 
 from edge_exray import errors, schemas
 from edge_exray.diagnosis.report import Verdict
-from edge_exray.profiling.profile import KernelProfile, profile
+from edge_exray.profiling.profile import Profile, profile
 from edge_exray.profiling.spec import ProfileSpec
 
 FEW = {"runs": 10, "warmup_runs": 1, "precision": None}
@@ -46,7 +47,7 @@ def test_without_a_budget_every_model_passes(int8_net):
     free = profile({"edge": int8_net}, ProfileSpec(**FEW))
     assert free
     assert free.checks == []
-    assert "no budget" in free.summary
+    assert free.summary.startswith("Measured; no budget is set: p50 latency ")
 
 
 def test_models_need_an_edge_model(float_net):
@@ -58,7 +59,7 @@ def test_the_document_fits_its_schema_and_reads_back(kept, tmp_path):
     path = tmp_path / "new" / "profile.json"
     kept.save(path)
     schemas.check(json.loads(path.read_text()), "kernel_profile", errors.ArtifactError)
-    assert KernelProfile.load(path) == kept
+    assert Profile.load(path) == kept
     assert [p.name for p in path.parent.iterdir()] == ["profile.json"]
 
 
@@ -66,13 +67,25 @@ def test_the_document_fits_its_schema_and_reads_back(kept, tmp_path):
 def test_a_damaged_document_is_refused(text, tmp_path):
     path = tmp_path / "profile.json"
     path.write_text(text)
-    with pytest.raises(errors.ArtifactError, match="kernel profile"):
-        KernelProfile.load(path)
+    with pytest.raises(errors.ArtifactError, match=rf"kernel profile {re.escape(str(path))}"):
+        Profile.load(path)
+
+
+def test_a_folder_stands_for_its_document(kept, tmp_path):
+    with pytest.raises(errors.ArtifactError, match=r"cannot read the kernel profile .*profile\.json: No such file"):
+        Profile.load(tmp_path)
+    kept.save(tmp_path / "profile.json")
+    assert Profile.load(tmp_path) == kept
+
+
+def test_a_signature_that_the_edge_model_lacks_is_an_error_that_names_those_it_has(int8_net):
+    with pytest.raises(errors.ModelError, match=r"has no signature 'nope', only \['serving_default'\]"):
+        profile({"edge": int8_net}, ProfileSpec(**FEW), signature="nope")
 
 
 def test_a_missing_document_is_refused(tmp_path):
     with pytest.raises(errors.ArtifactError, match=r"nowhere\.json"):
-        KernelProfile.load(tmp_path / "nowhere.json")
+        Profile.load(tmp_path / "nowhere.json")
 
 
 def test_a_baseline_is_timed_again_while_its_file_is_the_same(float_net, int8_net, loop_net, tmp_path):
@@ -85,11 +98,14 @@ def test_a_baseline_is_timed_again_while_its_file_is_the_same(float_net, int8_ne
     assert again.verdict is Verdict.PASSED
     assert [model.role for model in again.models] == ["edge", "baseline"]
     assert again.models[1].edge_ratio["interval"] is not None
+    assert "pairs of blocks that were timed in turn" in again.checks[0].message
+    assert "same file" not in again.checks[0].message
 
     last.write_bytes(pathlib.Path(int8_net).read_bytes())
     stored = profile({"edge": int8_net}, spec, baseline=baseline)
     assert stored.verdict is Verdict.PASSED
     assert [model.role for model in stored.models] == ["edge"]
+    assert "whose stored figures stand for it since it was not timed again" in stored.checks[0].message
     assert stored.checks[0].evidence["baseline_ms"] == baseline.models[0].latency_ms.p50
 
     # Nor is one that takes other inputs.
@@ -100,7 +116,5 @@ def test_a_baseline_is_timed_again_while_its_file_is_the_same(float_net, int8_ne
     elsewhere = dataclasses.replace(baseline, machine={**baseline.machine, "cpu": "another"})
     assert profile({"edge": int8_net}, spec, baseline=elsewhere).verdict is Verdict.INCONCLUSIVE
 
-    # A baseline without a budget is not timed.
-    assert [model.role for model in profile({"edge": int8_net}, ProfileSpec(**FEW), baseline=baseline).models] == [
-        "edge"
-    ]
+    with pytest.raises(errors.SpecError, match=r"no max_latency_growth.*leave the baseline out"):
+        profile({"edge": int8_net}, ProfileSpec(**FEW), baseline=baseline)

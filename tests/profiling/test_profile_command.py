@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from edge_exray import errors
 from edge_exray.cli.profile import profile
-from edge_exray.profiling.profile import KernelProfile
+from edge_exray.profiling.profile import Profile
 
 
 @pytest.fixture
@@ -28,7 +28,14 @@ def run(tmp_path):
 
 @pytest.mark.parametrize(
     ("spec", "status"),
-    [({}, 0), ({"max_size_bytes": 10**9}, 0), ({"max_size_bytes": 1}, 2), ({"max_p99_latency_ms": 1}, 3)],
+    [
+        ({}, 0),
+        ({"max_size_bytes": 10**9}, 0),
+        ({"max_size_bytes": 1}, 2),
+        ({"max_p99_latency_ms": 1}, 3),
+        ({"max_p99_latency_ms": 1, "on_inconclusive": "pass"}, 0),
+        ({"max_size_bytes": 1, "on_inconclusive": "pass"}, 2),
+    ],
 )
 def test_the_exit_status_is_the_verdict(run, int8_net, spec, status):
     assert run(int8_net, spec=spec).exit_code == status
@@ -47,7 +54,7 @@ def test_models_are_compared_and_the_slowest_ops_shown(run, int8_net, float_net,
     ):
         assert text in result.stdout
     assert "MUL" not in result.stdout.partition("Time by type of op")[0]
-    saved = KernelProfile.load(out)
+    saved = Profile.load(out)
     assert [(m.role, m.path) for m in saved.models] == [
         ("edge", int8_net),
         ("float_edge", float_net),
@@ -105,9 +112,7 @@ def test_a_folder_receives_every_form(run, int8_net, tmp_path):
     names = ["chrome_trace.json", "model_explorer", "profile.html", "profile.json"]
     assert sorted(path.name for path in folder.iterdir()) == names
     overlay = json.loads((folder / "model_explorer" / "latency.json").read_text())
-    assert overlay["results"].keys() == {
-        str(op.index) for op in KernelProfile.load(folder / "profile.json").models[0].ops
-    }
+    assert overlay["results"].keys() == {str(op.index) for op in Profile.load(folder / "profile.json").models[0].ops}
     assert "thread_name" in (folder / "chrome_trace.json").read_text()
 
 
@@ -133,6 +138,23 @@ def test_a_baseline_of_an_earlier_run_is_compared_with(run, int8_net, tmp_path):
     result = run(int8_net, "--baseline", str(last), spec={"max_latency_growth": 1e6})
     assert result.exit_code == 0
     assert "regression" in result.stdout
+    # Both columns would bear the name of the one file.
+    name = pathlib.Path(int8_net).name
+    assert f"{name} (edge)" in result.stdout
+    assert f"{name} (baseline)" in result.stdout
+    assert "which is the same file" in result.stdout
+
+    refused = run(int8_net, "--baseline", str(last))
+    assert isinstance(refused.exception, errors.SpecError)
+    assert "max_latency_growth" in str(refused.exception)
+
+
+def test_without_a_slowest_op_to_show_there_are_no_tables_of_them(run, int8_net):
+    result = run(int8_net, "--top", "0")
+    assert result.exit_code == 0
+    assert "slowest of" not in result.stdout
+    assert "Measured; no budget is set: p50 latency" in result.stdout
+    assert "p50, x of the first" in result.stdout
 
 
 def test_tensorflow_s_ops_are_told_in_a_sentence(run, int8_net, tmp_path):

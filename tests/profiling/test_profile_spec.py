@@ -1,5 +1,7 @@
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from edge_exray import errors
@@ -44,6 +46,32 @@ def test_an_unknown_key_or_impossible_value_is_named(document):
     (key,) = document
     with pytest.raises(errors.SpecError, match=f"profile spec.*{key}"):
         ProfileSpec.from_dict(document)
+
+
+@pytest.mark.parametrize("values", [{"max_latency_ms": "5"}, {"max_latency_ms": -5}, {"kernels": "gpu"}])
+def test_the_class_refuses_what_the_document_may_not_say(values):
+    (key,) = values
+    with pytest.raises(errors.SpecError, match=f"profile spec: {key}: "):
+        ProfileSpec(**values)
+    with pytest.raises(errors.SpecError, match=f"profile spec: {key}: "):
+        dataclasses.replace(ProfileSpec(), **values)
+
+
+def test_a_value_of_no_json_type_is_refused():
+    with pytest.raises(errors.SpecError, match="float32 is not JSON serializable"):
+        ProfileSpec(max_latency_ms=np.float32(5))
+
+
+def test_a_spec_is_taken_in_every_form(tmp_path):
+    spec, path = ProfileSpec(max_latency_ms=5), tmp_path / "budget.json"
+    path.write_text(spec.to_json())
+    for form in (spec, {"max_latency_ms": 5}, ' {"max_latency_ms": 5}', path, str(path)):
+        assert ProfileSpec.from_any(form) == spec
+    assert ProfileSpec.from_any(None) == ProfileSpec()
+    with pytest.raises(errors.SpecError, match=r"cannot read the profile spec .*nowhere\.json: No such file"):
+        ProfileSpec.from_any(tmp_path / "nowhere.json")
+    with pytest.raises(errors.SpecError, match=r"profile spec is a int: give a ProfileSpec, a dict"):
+        ProfileSpec.from_any(5)
 
 
 def test_a_misspelt_key_is_told_with_the_right_one_and_its_file():

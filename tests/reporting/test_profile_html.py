@@ -21,7 +21,7 @@ def text_of(document) -> str:
 def test_the_least_that_a_profile_may_have_makes_a_page(document):
     text = text_of(document)
     assert "✕ failed" in text
-    assert "The budgets were looked at." in text
+    assert "P50 latency exceeds its budget. The median is 1.25 ms." in text
     assert "1.25 ms" in text
     assert "kernel_11" in text
     assert "The other 2" in text
@@ -105,6 +105,27 @@ def test_names_from_a_file_are_text_and_nothing_is_loaded(document):
     assert not {"img", "script", "link"} & {tag for tag, _ in page.elements}
     assert HOSTILE.split("\u2028")[0] in page.text
     assert len(page.ids()) == len(set(page.ids()))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "headline"),
+    [("failed", "Latency p50 exceeds its budget."), ("inconclusive", "Latency p50 cannot be decided.")],
+)
+def test_the_headline_of_one_budget_is_short_and_the_message_stands_below(document, verdict, headline):
+    message = "the latency is 5 ms: " + "make the slowest ops cheaper; " * 20
+    document |= {
+        "verdict": verdict,
+        "summary": message,
+        "checks": [{"name": "latency_p50", "verdict": verdict, "message": message, "evidence": {}}],
+    }
+    page = render_profile(document)
+    assert f"<h1>{headline}</h1>" in page
+    assert '<p class="second">The latency is 5 ms: make' in page
+
+
+def test_the_headline_without_a_budget_says_so(document):
+    document |= {"verdict": "passed", "summary": "Measured; no budget is set: p50 latency 5 ms, 7 bytes", "checks": []}
+    assert "<h1>Measured; no budget is set.</h1>" in render_profile(document)
 
 
 def test_several_exceeded_budgets_are_counted_in_the_headline(document):

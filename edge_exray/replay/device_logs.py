@@ -154,29 +154,31 @@ class DeviceLogs:
                         f"{edge} has {found}; give the .tflite that the device ran, or logs of this one"
                     )
 
-    @functools.cached_property
+    @property
     def frames(self) -> list[FramePlace]:
         """The frames of the judged device; frames of others that share its id are paired turn by turn."""
+        return self._joined[0]
+
+    @functools.cached_property
+    def _joined(self) -> tuple[list[FramePlace], dict[str, int]]:
+        """The frames, and how many of each other device have no frame of the judged one beside them."""
         judged, *others = self.devices
         places = {name: self._places(name) for name in others}
         frames = []
         for frame_id, path, offset in self._read(judged):
             found = [(name, *places[name][frame_id].popleft()) for name in others if places[name].get(frame_id)]
             frames.append(FramePlace(frame_id, path, offset, tuple(found)))
-        self._alone = {name: sum(map(len, left.values())) for name, left in places.items()}
-        return frames
+        return frames, {name: sum(map(len, left.values())) for name, left in places.items()}
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Returns what is known of each device: `device_logs` of `schemas/report.schema.json`."""
-        _ = self.frames
-        return [self._describe(name, role) for name, role in zip(self.devices, self._roles(), strict=True)]
+        _, alone = self._joined  # which also reads what is described
+        roles = ["judged", *["environment"] * (len(self.devices) - 1)]
+        return [self._describe(name, role, alone.get(name, 0)) for name, role in zip(self.devices, roles, strict=True)]
 
     def examples(self) -> Iterator[LoggedExample | errors.DataError]:
         """Reads the frames of the judged device; what is wrong with one stands in its place."""
         return (read(place) for place in self.frames)
-
-    def _roles(self) -> list[str]:
-        return ["judged", *["environment"] * (len(self.devices) - 1)]
 
     @functools.cached_property
     def _times(self) -> dict[str, _Times]:
@@ -193,7 +195,7 @@ class DeviceLogs:
             places[frame_id].append((path, offset))
         return places
 
-    def _describe(self, name: str, role: str) -> dict[str, Any]:
+    def _describe(self, name: str, role: str, alone: int) -> dict[str, Any]:
         report, headers = self.devices[name].report, self._headers[name]
         facts = {fact.replace("/", "_"): sorted({h.facts[fact] for h in headers if fact in h.facts}) for fact in _FACTS}
         return {
@@ -203,7 +205,7 @@ class DeviceLogs:
             **{fact.removeprefix("exray_"): [str(value) for value in values] for fact, values in facts.items()},
             "files": report.files,
             "frames": report.frames,
-            "alone": self._alone.get(name, 0),
+            "alone": alone,
             "dropped": report.dropped,
             "unclosed": len(report.unclosed),
             "damages": len(report.damages),

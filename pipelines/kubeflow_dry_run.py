@@ -1,9 +1,9 @@
 """Rehearses a compiled pipeline on this machine: `python -m edge_exray.pipelines.kubeflow_dry_run SPEC --root DIR`.
 
-Task by task as the launcher of the open-source Kubeflow Pipelines v2 does it, without a cluster: every task is a process
-of its own in an empty folder, which is given its inputs as the JSON of an ExecutorInput and answers with that of an
-ExecutorOutput. Artifacts and their custom properties go through these and the specification alone. Nothing is cached,
-and no `preCacheCheck` runs, which is Vertex AI's. The images are not used: the commands run in this Python.
+Task by task as the launcher of the open-source Kubeflow Pipelines v2 does it, without a cluster: every task is a
+process of its own in an empty folder, which is given its inputs as the JSON of an ExecutorInput and answers with that
+of an ExecutorOutput. Artifacts and their custom properties go through these and the specification alone. Nothing is
+cached, and no `preCacheCheck` runs, which only Vertex AI knows. The commands run in this Python, without their images.
 
 Exit status: 0 the edge model was pushed (or the pipeline has no Pusher), 2 it was blocked, 1 error.
 """
@@ -15,7 +15,9 @@ import dataclasses
 import datetime
 import graphlib
 import hashlib
+import itertools
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -34,14 +36,11 @@ from edge_exray.pipelines import run_record
 from edge_exray.pipelines.task_processes import TaskProcesses
 
 _TAIL_LINES = 15
-_REMOTE = re.compile(r"\b[a-z][a-z0-9+.-]+://[^\s\"']+")
+# What object stores and cluster file systems are named by.
+_REMOTE = re.compile(r"\b(?:gs|s3a?|minio|hdfs|viewfs|abfss?|wasbs?)://[^\s\"'\\]*")
 _PLACEHOLDER = re.compile(r"\{\{\$\.(inputs|outputs)\.(parameters|artifacts)\['([^']+)'\](?:\.(uri|value))?\}\}")
 # A parameter that TFX reads files from, whatever the component.
 _INPUT_PATHS = ("input_base", "artifact_uri")
-
-
-class TaskError(errors.ExrayError):
-    """A task of the pipeline failed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,13 +103,38 @@ class Outcome:
     Attributes:
         run_id: Name of its folder in `runs/`.
         tasks: Name to what it left behind.
-        record: The same as of a local run; None when the pipeline does not end with a Pusher behind a LayerValidator and
-            a KernelProfiler.
+        by_type: Name of an artifact type to the last artifact of it that a task made.
     """
 
     run_id: str
     tasks: Mapping[str, TaskOutput]
-    record: run_record.RunRecord | None
+    by_type: Mapping[str, run_record.RunArtifact]
+
+    @property
+    def pushed(self) -> bool | None:
+        """Whether Pusher pushed the model; None when the pipeline has no Pusher."""
+        model = self.by_type.get("PushedModel")
+        return None if model is None else model.properties.get("pushed") == 1
+
+    def record(self) -> run_record.RunRecord:
+        """Returns the same as of a local run.
+
+        Raises:
+            ArtifactError: The pipeline has no LayerValidator, KernelProfiler or Pusher.
+        """
+        return run_record.record_of(self.run_id, self.run_id, self.by_type)
+
+    def text(self) -> str:
+        """Returns in a few words what came of it, and of what is known why."""
+        if self.by_type.keys() >= run_record.NEEDED:
+            return self.record().outcome()
+        if self.pushed is None:
+            return f"{len(self.tasks)} tasks ran, none of which is a Pusher"
+        if self.pushed:
+            return f"pushed to {self.by_type['PushedModel'].properties['pushed_destination']}"
+        blocking = [made.properties for made in self.by_type.values() if made.properties.get("blessed") == 0]
+        reasons = [str(properties["reason"]) for properties in blocking if "reason" in properties]
+        return f"not pushed: {' '.join(reasons)}"
 
 
 class Rehearsal:
@@ -145,7 +169,7 @@ class Rehearsal:
             command = _command(task)
             if _is_python_module(command):
                 found.append(command[2])
-            for flag, value in zip(command, command[1:], strict=False):
+            for flag, value in itertools.pairwise(command):
                 if flag == "--executor_class_path":
                     found.append(value.rpartition(".")[0])
         return sorted(set(found))
@@ -173,6 +197,7 @@ class Rehearsal:
         runs = pathlib.Path(root).resolve() / "runs"
         run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
         done: dict[str, TaskOutput] = {}
+        begun = time.monotonic()
         with console.status("loading TFX") as status:
             processes.wait_for_imports()
             for name in self.order:
@@ -187,7 +212,8 @@ class Rehearsal:
                 _remember(runs / run_id / name, key, done[name])
                 took = "as before" if known else f"{time.monotonic() - started:.1f} s"
                 console.print(f"  {name:<18}{took:>10}")
-        return Outcome(run_id, done, self._record(run_id, done))
+        console.print(f"  {'in all':<18}{time.monotonic() - begun:>8.1f} s")
+        return Outcome(run_id, done, self._by_type(done))
 
     def _task(self, document: Mapping[str, Any], name: str, task: Mapping[str, Any]) -> Task:
         component = document["components"][task["componentRef"]["name"]]
@@ -228,7 +254,7 @@ class Rehearsal:
             lost = sorted(task.producers() - set(self._tasks))
             if lost:
                 raise errors.SpecError(
-                    f"{self._place}: task {name} takes inputs of {', '.join(lost)}, which is no task"
+                    f"{self._place}: task {name} takes what {', '.join(lost)} makes, which is no task"
                 )
             graph[name] = task.producers()
         try:
@@ -238,6 +264,12 @@ class Rehearsal:
 
     def _check_reach(self, task: Task) -> None:
         """Refuses what this machine does not reach before anything runs."""
+        for part in _command(task):
+            if remote := _REMOTE.search(part):
+                raise errors.DataError(
+                    f"{self._place}: the command of {task.name} names {remote[0]}, which a rehearsal on this machine "
+                    "does not use; compile the pipeline without it, Beam arguments for one"
+                )
         for key, value in task.parameters(self._values, {}).items():
             source = task.inputs["parameters"][key]
             name = source.get("componentInputParameter")
@@ -314,31 +346,30 @@ class Rehearsal:
         else:
             try:
                 with log.open("wb") as stream:
-                    status = subprocess.run(
-                        command, cwd=work, stdout=stream, stderr=subprocess.STDOUT, env=environment or None
-                    ).returncode
+                    ended = subprocess.run(
+                        command, cwd=work, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | environment
+                    )
+                status = ended.returncode
             except OSError as e:
-                raise TaskError(
-                    f"task {task.name}: {command[0]} does not run here ({e.strerror}); a rehearsal runs the commands of "
-                    f"containers without their images ({container['image']})"
+                raise errors.TaskError(
+                    f"task {task.name}: {command[0]} does not run here ({e.strerror}); a rehearsal runs the commands "
+                    f"of containers without their images ({container['image']})"
                 ) from e
         with contextlib.suppress(OSError):
             work.rmdir()
         if status:
-            ended = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+            end = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
             tail = collections.deque(log.read_text("utf-8", errors="replace").splitlines(), _TAIL_LINES)
-            raise TaskError("\n".join([*tail, f"task {task.name} failed ({ended}); the whole log: {log}"]))
+            raise errors.TaskError("\n".join([*tail, f"task {task.name} failed ({end}); the whole log: {log}"]))
 
-    def _record(self, run_id: str, done: Mapping[str, TaskOutput]) -> run_record.RunRecord | None:
-        by_type = {
+    def _by_type(self, done: Mapping[str, TaskOutput]) -> dict[str, run_record.RunArtifact]:
+        return {
             _title(artifact).removeprefix("tfx."): run_record.RunArtifact(artifact["uri"], artifact["metadata"])
             for name in self.order
+            # What was imported, a baseline for one, is not of this run.
             if "container" in self._tasks[name].executor
             for artifact in done[name].artifacts.values()
         }
-        if run_record.NEEDED <= set(by_type):
-            return run_record.record_of(run_id, run_id, by_type)
-        return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -371,11 +402,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except errors.ExrayError as e:
         print(e, file=sys.stderr)
         return 1
-    if outcome.record is None:
-        print(f"{len(outcome.tasks)} tasks ran")
-        return 0
-    print(outcome.record.outcome())
-    return 0 if outcome.record.pushed else 2
+    print(outcome.text())
+    return 2 if outcome.pushed is False else 0
 
 
 def _assignment(text: str) -> tuple[str, str]:

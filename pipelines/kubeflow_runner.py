@@ -93,8 +93,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line and compiles the demo pipeline."""
     parser = argparse.ArgumentParser(
         description="Compile the demo pipeline for Kubeflow Pipelines v2.",
-        epilog=f"Every run may give anew: {', '.join([*RUNTIME_PARAMETERS, *BASELINE_PARAMETERS])}; what was compiled is the "
-        "default. train_args and push_destination are JSON of TFX's TrainArgs and PushDestination.",
+        epilog=f"Every run may give anew: {', '.join([*RUNTIME_PARAMETERS, *BASELINE_PARAMETERS])}; what was compiled "
+        "is the default. train_args and push_destination are JSON of TFX's TrainArgs and PushDestination.",
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--output", default="edge-exray-demo.yaml", help="file to write (default: %(default)s)")

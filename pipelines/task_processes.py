@@ -16,6 +16,8 @@ import traceback
 import types
 from collections.abc import Mapping, Sequence
 
+from edge_exray import errors
+
 
 class TaskProcesses:
     """Runs Python modules as `python -m` does, each in a process of its own. It is a context manager.
@@ -30,6 +32,7 @@ class TaskProcesses:
 
     def __init__(self, modules: Sequence[str], folder: str | os.PathLike[str]) -> None:
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        self._imported = False
         self.log = pathlib.Path(folder, "imports.log")
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -50,20 +53,21 @@ class TaskProcesses:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
         # Its end of input tells it to end.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.wait()
-        self._process.stdout.close()
 
     def wait_for_imports(self) -> None:
         """Waits until the modules are imported.
 
         Raises:
-            ChildProcessError: The importing process died.
+            TaskError: The importing process died.
         """
-        self._answer()
+        if not self._imported:
+            self._answer()
+            self._imported = True
 
     def run(
         self,
@@ -87,8 +91,9 @@ class TaskProcesses:
             Its exit status; negative the signal that killed it.
 
         Raises:
-            ChildProcessError: The importing process died.
+            TaskError: The importing process died.
         """
+        self.wait_for_imports()
         assert self._process.stdin
         task = {
             "module": module,
@@ -106,7 +111,7 @@ class TaskProcesses:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise ChildProcessError(f"the process that the tasks are forks of died; see {self.log}")
+            raise errors.TaskError(f"the process that imports TFX for all tasks died; see {self.log}")
         return int(line)
 
 

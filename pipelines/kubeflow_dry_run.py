@@ -253,9 +253,7 @@ class Rehearsal:
         for name, task in self._tasks.items():
             lost = sorted(task.producers() - set(self._tasks))
             if lost:
-                raise errors.SpecError(
-                    f"{self._place}: task {name} takes what {', '.join(lost)} makes, which is no task"
-                )
+                raise errors.SpecError(f"{self._place}: task {name} waits for {', '.join(lost)}, which is no task")
             graph[name] = task.producers()
         try:
             return list(graphlib.TopologicalSorter(graph).static_order())

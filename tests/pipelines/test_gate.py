@@ -5,10 +5,11 @@ import pathlib
 import gate_scenarios
 import ml_metadata as mlmd
 import pytest
+import rich.console
 from ml_metadata.proto import metadata_store_pb2
 
 from edge_exray.models.tflite import EdgeModel
-from edge_exray.pipelines import run_record, tiles
+from edge_exray.pipelines import kubeflow_dry_run, kubeflow_runner, pipeline, run_record, task_processes, tiles
 
 pytestmark = pytest.mark.pipeline
 
@@ -112,3 +113,60 @@ def test_a_model_over_its_budget_is_blocked_by_the_budget_alone(run, healthy):
     (infra_blessing,) = artifacts_of(run.layout, record)["InfraBlessing"]
     assert plain(infra_blessing)["failed_checks"] == "latency_p50"
     assert len(list(run.layout.serving.iterdir())) == 1
+
+
+@pytest.fixture(scope="module")
+def rehearse(run, tmp_path_factory):
+    """Runs the pipeline as it was compiled for Kubeflow Pipelines, with runtime parameters."""
+    root = tmp_path_factory.mktemp("rehearsal")
+    compiled = pipeline.create_pipeline(
+        pipeline_name="rehearsed",
+        pipeline_root="gs://bucket/of/the/cluster",
+        data_root=str(run.layout.root / "tiles"),
+        serving_model_dir=str(root / "serving"),
+        train_steps=TRAIN_STEPS,
+    )
+    spec = root / "pipeline.yaml"
+    kubeflow_runner.compile_pipeline(
+        compiled, spec, image="edge-exray", runtime_parameters=kubeflow_runner.RUNTIME_PARAMETERS
+    )
+    modules = kubeflow_dry_run.Rehearsal(spec).modules()
+    with task_processes.TaskProcesses(modules, root / "imports") as processes:
+
+        def run_spec(resume: bool = False, **parameters: str) -> kubeflow_dry_run.Outcome:
+            rehearsal = kubeflow_dry_run.Rehearsal(spec, parameters)
+            return rehearsal.run(root, processes, rich.console.Console(quiet=True), resume=resume)
+
+        yield run_spec
+
+
+def figures(record: run_record.RunRecord) -> dict:
+    """The report without times and places."""
+    report = record.report()
+    del report["kernels"]
+    for entry in [*report["models"].values(), *report["worst_frames"]]:
+        entry.pop("path", None)
+        entry.pop("place", None)
+    return report
+
+
+def test_what_was_compiled_for_kubeflow_does_the_same(rehearse, run, healthy):
+    rehearsed = rehearse()
+    record = rehearsed.record()
+    assert (record.pushed, record.model_blessed, record.infra_blessed) == (True, True, True)
+    assert figures(record) == figures(healthy)
+    (pushed,) = pathlib.Path(record.destination).rglob("tflite")
+    assert EdgeModel(pushed).fingerprint == healthy.report()["models"]["edge"]["fingerprint"]
+
+    (bgr,) = (scenario for scenario in FAULTS if "bgr" in str(scenario.options))
+    # What does not depend on the app is not run again.
+    blocked = rehearse(resume=True, **bgr.options)
+    assert [name for name, made in blocked.tasks.items() if made == rehearsed.tasks[name]] == [
+        "ImportExampleGen",
+        "Trainer",
+        "EdgeConverter",
+        "KernelProfiler",
+    ]
+    assert bgr.judge(blocked.record()) is None
+    assert figures(blocked.record()) == figures(run(bgr))
+    assert len(list(pathlib.Path(record.destination).parent.iterdir())) == 1

@@ -254,6 +254,7 @@ def test_what_cannot_be_rehearsed_is_refused_before_anything_runs(message, write
         (None, {"blessed": "yes"}, "parameter blessed is of type NUMBER_INTEGER, which 'yes' is not"),
         (None, {"to": "gs://bucket/serving"}, "to of Push is gs://bucket/serving.*--parameter to=VALUE"),
         (None, {"to": '{"base_directory": "minio://b/s"}'}, "to of Push is minio://b/s,"),
+        (make_importer, {"to": "model"}, "artifact_uri of Make: model is no absolute path"),
         (make_importer, {"to": "/no/where"}, "artifact_uri of Make: there is no /no/where here.*--parameter to=VALUE"),
     ],
 )

@@ -1,5 +1,5 @@
-"""The TFX components EdgeConverter, EdgeLogExampleGen, EdgeReplay, KernelProfiler and LayerValidator, and what finds
-their baseline."""
+"""The TFX components EdgeConverter, EdgeLogExampleGen, EdgeReplay, KernelProfiler, LayerValidator and Pusher, and what
+finds their baseline."""
 
 import importlib
 from typing import Any
@@ -11,6 +11,7 @@ _MODULES = {
     "KernelProfiler": "kernel_profiler.component",
     "LatestBlessedStrategy": "resolvers",
     "LayerValidator": "layer_validator.component",
+    "Pusher": "pusher.component",
 }
 
 __all__ = list(_MODULES)

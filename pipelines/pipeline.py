@@ -7,7 +7,7 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.proto import example_gen_pb2
 
-from edge_exray.components import EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator
+from edge_exray.components import EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator, Pusher
 from edge_exray.contract import InputContract, InputFormat
 from edge_exray.pipelines import tiles
 
@@ -99,7 +99,7 @@ def create_pipeline(
         validation_spec=validation_spec,
         eval_config=eval_config,
     )
-    pusher = tfx.components.Pusher(
+    pusher = Pusher(
         model=converter.outputs["edge_model"],
         model_blessing=validator.outputs["blessing"],
         infra_blessing=profiler.outputs["blessing"],

@@ -9,6 +9,7 @@ _MODULES = {
     "EdgeLogExampleGen": "edge_log_example_gen.component",
     "EdgeReplay": "edge_replay.component",
     "KernelProfiler": "kernel_profiler.component",
+    "fingerprint": "fingerprints",
     "LatestBlessedStrategy": "resolvers",
     "LayerValidator": "layer_validator.component",
     "Pusher": "pusher.component",

@@ -8,7 +8,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import component_spec, standard_artifacts
 
 from edge_exray import errors
-from edge_exray.components import artifacts, user_modules
+from edge_exray.components import artifacts, fingerprints, user_modules
 from edge_exray.components.edge_replay import executor
 from edge_exray.components.types import EdgeLogs, EdgeReplayResult
 from edge_exray.replay import sampling
@@ -42,7 +42,9 @@ class EdgeReplaySpec(component_spec.ComponentSpec):
         "environments": component_spec.ExecutionParameter(type=str),
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
         "module_path": component_spec.ExecutionParameter(type=str, optional=True),
+        "module_content": component_spec.ExecutionParameter(type=str, optional=True),
         "library_version": component_spec.ExecutionParameter(type=str),
+        "package_versions": component_spec.ExecutionParameter(type=str),
     }
 
 
@@ -169,8 +171,10 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
                 environments=environments_json,
                 module_file=module_file,
                 module_path=module_path,
-                # Part of the cache key, which knows nothing of the executor's code.
+                # For the cache key alone, which knows nothing of the executor's code.
+                module_content=fingerprints.of_module(module_file, module_path),
                 library_version=__version__,
+                package_versions=fingerprints.of_packages("tensorflow", "ai-edge-litert"),
                 replay=types.Channel(type=EdgeReplayResult),
             )
         )

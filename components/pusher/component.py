@@ -23,8 +23,8 @@ class Pusher(component.Pusher):
     )
     ```
 
-    Component `outputs` and `Args` are those of `tfx.components.Pusher`. On storage whose folders cannot be renamed in one
-    step, such as buckets, a model may still be seen in parts.
+    Component `outputs` and `Args` are those of `tfx.components.Pusher`. On storage whose folders cannot be renamed in
+    one step, such as buckets, a model may still be seen in parts.
     """
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)

@@ -1,7 +1,7 @@
 """Child processes that do not outlive the process that started them, also when that is killed.
 
 A killed process cannot end its children: they would compute on, for nobody, for as long as it takes. The parent hands
-its number down (`environment`), and the child asks Linux to be killed with it (`end_with_parent`); other systems do
+its number down (`environment`), and the child asks Linux to be killed with it (`end_with_parent`). Other systems do
 without.
 """
 
@@ -28,13 +28,19 @@ def environment() -> dict[str, str]:
     return {**os.environ, _PARENT: str(os.getpid())}
 
 
-def end_with_parent() -> None:
-    """Lets this process be killed when its parent ends; a child calls it as soon as it runs."""
-    if sys.platform != "linux":
+def end_with_parent(parent: int | None = None) -> None:
+    """Lets this process be killed when its parent ends; a child calls it as soon as it runs.
+
+    Args:
+        parent: The parent; None takes the one that `environment` names, and does nothing where it names none.
+    """
+    handed_down = os.environ.pop(_PARENT, None)
+    if parent is None and handed_down is not None:
+        parent = int(handed_down)
+    if parent is None or sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The parent may have ended before.
-    if os.environ.pop(_PARENT, None) not in (None, str(os.getppid())):
+    if os.getppid() != parent:  # it has ended before
         os._exit(1)
 
 

@@ -34,6 +34,7 @@ class Project:
 
     def __init__(self, root: pathlib.Path) -> None:
         self.root = root
+        self.metadata = metadata.sqlite_metadata_connection_config(str(root / "metadata.db"))
         self.spec, self.budgets = '{"max_label_flip_rate": 0.03}', '{"max_size_bytes": 5000000}'
         for name, source in {
             "shop/__init__.py": "",
@@ -75,7 +76,7 @@ class Project:
                 pipeline_name="shop",
                 pipeline_root=str(self.root / "root"),
                 components=[imported, imported_examples, converter, replay, profiler, validator],
-                metadata_connection_config=metadata.sqlite_metadata_connection_config(str(self.root / "metadata.db")),
+                metadata_connection_config=self.metadata,
                 enable_cache=True,
             )
         )
@@ -124,6 +125,29 @@ def test_what_changed_and_what_depends_on_it_runs_again_and_nothing_else(project
     for name, (change, expected) in changes.items():
         change()
         assert (name, project.run()) == (name, expected)
+
+
+def test_a_killed_step_runs_again_and_what_it_left_is_no_result(project, monkeypatch):
+    class Killed(BaseException):
+        """Ends the pipeline without letting TFX note it."""
+
+    def die(executor, input_dict, output_dict, exec_properties) -> None:
+        pathlib.Path(output_dict["replay"][0].uri, "replay.json").write_text("{")
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(components.EdgeReplay.EXECUTOR_SPEC.executor_class, "Do", die)
+        with pytest.raises(Killed):
+            project.run()
+    (half,) = (project.root / "root" / REPLAY / "replay").iterdir()
+
+    assert project.run() == {REPLAY, PROFILER, VALIDATOR}
+    assert project.run() == set()
+    with metadata.Metadata(project.metadata) as store:
+        uris = [artifact.uri for artifact in store.store.get_artifacts()]
+    assert half.exists()
+    assert str(half) not in uris
+    assert [uri for uri in uris if f"{REPLAY}/replay" in uri]
 
 
 def _release(monkeypatch) -> None:

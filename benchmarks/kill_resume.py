@@ -39,7 +39,8 @@ from edge_exray.pipelines import run_record, tiles
 FIGURES = ("verdict", "frames", "accuracy", "alignment", "legs", "suspects", "attribution")
 TOLERANCE = 1e-6
 """Relative: Beam adds up in any order."""
-ORPHAN_SECONDS = 5.0
+# Workers of Beam notice that their runner is gone after some seconds, by themselves.
+ORPHAN_SECONDS = 20.0
 # Enough for a model that is pushed, in a fraction of the demo's time.
 TILES_PER_CLASS = 60
 

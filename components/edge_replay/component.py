@@ -66,7 +66,8 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
     What devices logged with `edge_exray.EdgeMonitor`, instead of examples:
 
     ```python
-    logs = tfx.dsl.Importer(source_uri="field/logs", artifact_type=edge_exray.EdgeLogs).with_id("logs")
+    content = {"content": fingerprint("field/logs")}  # of edge_exray.components: new logs are new to TFX's cache
+    logs = tfx.dsl.Importer("field/logs", edge_exray.EdgeLogs, custom_properties=content).with_id("logs")
     replay = EdgeReplay(..., device_logs=logs.outputs["result"])
     ```
 

@@ -18,6 +18,7 @@ import rich.console
 import rich.markup
 import rich.table
 
+from edge_exray import processes
 from edge_exray.pipelines import run_record, tiles
 from edge_exray.reporting import formats
 
@@ -156,7 +157,12 @@ def _child(module: Sequence[str], log: pathlib.Path, follow: Callable[[str], Non
     with (
         log.open("w", encoding="utf-8") as file,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+            command,
+            env=processes.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
         ) as process,
     ):
         assert process.stdout is not None

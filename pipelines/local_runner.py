@@ -13,6 +13,7 @@ from typing import Any
 from absl import logging
 from tfx import v1 as tfx
 
+from edge_exray import processes
 from edge_exray.pipelines import pipeline, run_record, tiles
 
 
@@ -81,4 +82,5 @@ def _text(path: str) -> str:
 
 
 if __name__ == "__main__":
+    processes.end_with_parent()
     sys.exit(main())

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_exray.cli import console
+
 if TYPE_CHECKING:
     import rich.tree
 
@@ -44,7 +46,8 @@ def lineage(
 
     from edge_exray.provenance.lineage import lineage as trace
 
-    found = trace(database, model)
+    with console.native_log_hidden():
+        found = trace(database, model)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
         return

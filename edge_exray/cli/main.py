@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_exray import errors
-from edge_exray.cli import convert, inspect, lineage, lint, profile, validate
+from edge_exray.cli import convert, init, inspect, lineage, lint, profile, validate
 from edge_exray.version import __version__
 
 STATUS_ERROR = 1
@@ -29,6 +29,7 @@ app.command()(profile.profile)
 app.command()(lint.lint)
 app.command()(inspect.inspect)
 app.command()(lineage.lineage)
+app.command()(init.init)
 
 
 def _print_version(wanted: bool) -> None:

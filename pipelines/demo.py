@@ -18,7 +18,7 @@ import rich.console
 import rich.markup
 import rich.table
 
-from edge_exray import errors
+from edge_exray import errors, processes
 from edge_exray.pipelines import kubeflow_dry_run, run_record, task_processes, tiles
 from edge_exray.reporting import formats
 
@@ -192,7 +192,12 @@ def _child(module: Sequence[str], log: pathlib.Path, follow: Callable[[str], Non
     with (
         log.open("w", encoding="utf-8") as file,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+            command,
+            env=processes.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
         ) as process,
     ):
         assert process.stdout is not None

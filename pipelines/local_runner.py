@@ -13,6 +13,7 @@ from typing import Any
 from absl import logging
 from tfx import v1 as tfx
 
+from edge_exray import processes
 from edge_exray.pipelines import baselines, pipeline, run_record, tiles
 
 
@@ -78,4 +79,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    processes.end_with_parent()
     sys.exit(main())

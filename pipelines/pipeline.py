@@ -9,7 +9,7 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.proto import example_gen_pb2
 
-from edge_exray.components import EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator
+from edge_exray.components import EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator, Pusher, fingerprints
 from edge_exray.contract import InputContract, InputFormat
 from edge_exray.pipelines import tiles
 from edge_exray.pipelines.baselines import Baseline
@@ -24,6 +24,7 @@ INPUT_CONTRACT = InputContract(
 )
 """What an app must feed; the edge model carries it."""
 DEMO_MODULE = "edge_exray.pipelines.demo_module"
+TRAINER = "edge_exray.pipelines.trainer"
 TRAIN_STEPS = 300
 
 
@@ -73,10 +74,12 @@ def create_pipeline(
     )
     trainer = tfx.components.Trainer(
         # A dotted path: `module_file` would build and install a wheel of this whole folder on every run.
-        run_fn="edge_exray.pipelines.trainer.run_fn",
+        run_fn=f"{TRAINER}.run_fn",
         examples=example_gen.outputs["examples"],
         train_args=tfx.proto.TrainArgs(num_steps=train_steps),
         eval_args=tfx.proto.EvalArgs(),
+        # TFX's cache knows a dotted path by its name only.
+        custom_config={"module_content": fingerprints.of_module(module_path=TRAINER)},
     )
     converter = EdgeConverter(
         model=trainer.outputs["model"],
@@ -108,7 +111,7 @@ def create_pipeline(
         validation_spec=validation_spec,
         eval_config=eval_config,
     )
-    pusher = tfx.components.Pusher(
+    pusher = Pusher(
         model=converter.outputs["edge_model"],
         model_blessing=validator.outputs["blessing"],
         infra_blessing=profiler.outputs["blessing"],

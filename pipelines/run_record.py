@@ -6,10 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import ml_metadata as mlmd
-from ml_metadata.proto import metadata_store_pb2
-
 from edge_exray import errors
+from edge_exray.provenance.lineage import INFRA_BLESSING, MODEL_BLESSING, lineage
 
 NEEDED = frozenset(
     {"PushedModel", "ModelBlessing", "InfraBlessing", "edge_exray.LayerReport", "edge_exray.KernelProfile"}
@@ -113,27 +111,24 @@ def latest_run(layout: Layout) -> RunRecord:
     Raises:
         ArtifactError: There is no run, or it did not get as far as Pusher.
     """
-    database = layout.metadata
-    if not database.is_file():
-        raise errors.ArtifactError(f"there is no metadata at {database}: run the pipeline first")
-    connection = metadata_store_pb2.ConnectionConfig()
-    connection.sqlite.filename_uri = str(database)
-    connection.sqlite.connection_mode = connection.sqlite.READONLY
-    store = mlmd.MetadataStore(connection)
-    runs = store.get_contexts_by_type("pipeline_run")
-    if not runs:
-        raise errors.ArtifactError(f"{database} holds no pipeline run: run the pipeline first")
-    run = max(runs, key=lambda context: context.id)
-    # The last of a type is the run's own: a baseline that it compared with is older.
-    artifacts = sorted(store.get_artifacts_by_context(run.id), key=lambda artifact: artifact.id)
-    by_type = {
-        artifact.type: RunArtifact(
-            artifact.uri,
-            {name: getattr(v, v.WhichOneof("value")) for name, v in artifact.custom_properties.items()},
+    found = lineage(layout.metadata)
+    push = found.push
+    if push is None or found.later_run:
+        raise errors.ArtifactError(f"{layout.metadata} has no outcome of the last run. {found.later_run}")
+    model, infra = push.blessing(MODEL_BLESSING), push.blessing(INFRA_BLESSING)
+    if model is None or infra is None or not model.report or not infra.report:
+        raise errors.ArtifactError(
+            f"{layout.metadata}: {push.run} is no run of the demo's pipeline, which gives Pusher both blessings"
         )
-        for artifact in artifacts
-    }
-    return record_of(f"{run.name} in {database}", run.name, by_type)
+    return RunRecord(
+        run_id=push.run or "",
+        pushed=push.pushed,
+        destination=push.destination,
+        model_blessed=model.blessed,
+        infra_blessed=infra.blessed,
+        report_dir=pathlib.Path(model.report),
+        profile_dir=pathlib.Path(infra.report),
+    )
 
 
 def record_of(place: str, run_id: str, by_type: Mapping[str, RunArtifact]) -> RunRecord:

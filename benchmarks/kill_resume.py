@@ -202,17 +202,14 @@ def _trial(
     measure: "Measure",
 ) -> Outcome:
     first = Run(root, killed)
-    current, since = "start", time.monotonic()
+    since = time.monotonic()
     for at, name, state in first.events():
-        current, since = (name, at) if state == "running" else (f"after {name}", at)
         if (name, state) == (component, "running"):
+            since = at
             break
     time.sleep(after)
-    for line in first.log.read_text(errors="replace").splitlines():
-        if match := _EVENT.search(line):
-            name, state = match.groups()
-            if name != component or state == "finished":
-                current = name if state == "running" else f"after {name}"
+    name, state = _EVENT.findall(first.log.read_text(errors="replace"))[-1]
+    current = name if state == "running" else f"after {name}"
     first.kill(group)
     seconds = time.monotonic() - since
     deadline = time.monotonic() + ORPHAN_SECONDS

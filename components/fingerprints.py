@@ -116,7 +116,7 @@ class _Code:
             if spec is None:
                 return  # an attribute, or not there
             places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
-            if parts[0] != self._top and _INSTALLED.intersection(*(pathlib.Path(p).parts for p in places[:1])):
+            if parts[0] != self._top and any(_INSTALLED.intersection(pathlib.Path(place).parts) for place in places):
                 self.installed.add(parts[0])
                 return
             path = spec.submodule_search_locations

@@ -130,12 +130,12 @@ def test_the_check_that_the_readme_shows_works(conv_net, edge_models, tmp_path):
     assert names(tampering.shift_bias(content, 4, 0.4))["failed"][0] == 4
 
 
-def test_the_lines_that_judge_device_logs_in_a_pipeline_do_so(tmp_path):
+def test_the_lines_that_judge_device_logs_in_a_pipeline_do_so(tmp_path, monkeypatch):
     from tfx import v1 as tfx
     from tfx.types import Channel, standard_artifacts
 
     import edge_exray
-    from edge_exray.components import EdgeLogExampleGen, EdgeReplay
+    from edge_exray.components import EdgeLogExampleGen, EdgeReplay, fingerprint
 
     (tmp_path / "preprocessing.py").write_text("def label_fn(example):\n    return 0\n")
     model = Channel(type=standard_artifacts.Model)
@@ -146,11 +146,14 @@ def test_the_lines_that_judge_device_logs_in_a_pipeline_do_so(tmp_path):
         "ExampleValidator": tfx.components.ExampleValidator,
         "EdgeLogExampleGen": EdgeLogExampleGen,
         "EdgeReplay": EdgeReplay,
+        "fingerprint": fingerprint,
         "model": model,
         "edge": model,
         "schema": Channel(type=standard_artifacts.Schema),
     }
-    exec(code("logs = Importer(").replace("preprocessing.py", str(tmp_path / "preprocessing.py")), names)
+    (tmp_path / "field" / "logs").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    exec(code('content = {"content"').replace("preprocessing.py", str(tmp_path / "preprocessing.py")), names)
     assert names["replay"].inputs["device_logs"].type is edge_exray.EdgeLogs
     assert names["statistics"].inputs["examples"].type is standard_artifacts.Examples
 

@@ -27,7 +27,7 @@ def test_a_project_is_named_after_its_folder(tmp_path):
 
 def test_its_code_is_clean_where_it_stands_alone(tmp_path):
     init.write_project(tmp_path / "demo")
-    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--extend-select", "I", "--no-cache", "."]
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length=120", "--extend-select=I", "--no-cache"]
     result = subprocess.run(ruff, cwd=tmp_path / "demo", capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
 

@@ -53,11 +53,11 @@ class Executor(base_executor.BaseExecutor):
         models = {"edge": _tflite_path(input_dict["edge_model"])}
         if input_dict.get("float_edge_model"):
             models["float_edge"] = _tflite_path(input_dict["float_edge_model"])
+        devices = json.loads(exec_properties.get("device_profiles") or "{}")
         real_inputs = None
         if input_dict.get("examples"):
             real_inputs = _read_feeds(input_dict, models["edge"], exec_properties)
         spec = ProfileSpec.from_json(exec_properties["profile_spec"])
-        devices = json.loads(exec_properties.get("device_profiles") or "{}")
         result = profile(
             models,
             spec,

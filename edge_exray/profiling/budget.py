@@ -28,6 +28,7 @@ FLOAT_EDGE = "float_edge"
 BASELINE = "baseline"
 
 _NAMED_OPS = 3
+_SMALLER = "quantize or prune the model"
 # In 10 processes the same models, of 5 us and of 2 ms, took 0.98 to 1.02 times what they take on average, both counted in
 # yardsticks on a quiet machine.
 _PROCESSES_DIFFER = 0.03
@@ -78,7 +79,7 @@ def check_budgets(
         *_ratio_to_float(edge, float_edge, spec),
         *_regression(edge, by_role.get(BASELINE), baseline, here, spec),
         *_op_types(edge, float_edge, spec),
-        *_bytes("size", "the file has", edge.bytes, spec.max_size_bytes, "quantize or prune the model"),
+        *(check_size(edge.bytes, spec) if edge.bytes is not None else ()),
         *_bytes(
             "memory",
             "loading and running the model takes",
@@ -87,6 +88,11 @@ def check_budgets(
             "shrink its largest activations or its weights",
         ),
     ]
+
+
+def check_size(size: int, spec: ProfileSpec) -> list[CheckResult]:
+    """Checks the size of the file, which is that of every machine, as `check_budgets` does."""
+    return list(_bytes("size", "the file has", size, spec.max_size_bytes, _SMALLER))
 
 
 def judge(interval: Interval, budget: float) -> Verdict:
@@ -248,14 +254,14 @@ def _unknown(slower: float) -> Interval:
 
 def _op_types(edge: ModelProfile, float_edge: ModelProfile | None, spec: ProfileSpec) -> Iterator[CheckResult]:
     for op, budget in sorted((spec.max_op_type_ms or {}).items()):
-        _check_op_name(op, edge, "max_op_type_ms")
+        check_op_name(op, edge, "max_op_type_ms")
         measured, interval = _type_time(edge, op)
         name = f"op_type_ms/{op}"
         said = f"all {op} together take {_figure(measured, interval, ' ms')} ({edge.conditions})"
         evidence = {"op": op, "measured_ms": measured, "interval_ms": interval and list(interval), "budget_ms": budget}
         yield _type_result(name, edge, said, measured, interval, budget, f"the budget of {budget:.4g} ms", evidence)
     for op, budget in sorted((spec.max_op_type_ratio_to_float or {}).items()):
-        _check_op_name(op, edge, "max_op_type_ratio_to_float")
+        check_op_name(op, edge, "max_op_type_ratio_to_float")
         name = f"op_type_ratio_to_float/{op}"
         own, own_interval = _type_time(edge, op)
         theirs, their_interval = _type_time(float_edge, op) if float_edge else (0.0, None)
@@ -302,7 +308,12 @@ def _type_time(profile: ModelProfile, op: str) -> tuple[float, Interval | None]:
     return total, (math.fsum(b[0] for b in bounds if b), math.fsum(b[1] for b in bounds if b))
 
 
-def _check_op_name(op: str, edge: ModelProfile, key: str) -> None:
+def check_op_name(op: str, edge: ModelProfile, key: str) -> None:
+    """Makes sure that there is a type of op.
+
+    Raises:
+        SpecError: Neither the profile nor TFLite has one of that name.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     known = {entry.op for entry in edge.ops}

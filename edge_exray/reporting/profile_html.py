@@ -30,7 +30,7 @@ def render_profile(document: Mapping[str, Any]) -> str:
     models = [_model(model) for model in document["models"]]
     edge = models[0]
     return html.template("profile.html.j2").render(
-        profile={"machine": None, "stragglers": [], "groups": [], "comparison": None, **document},
+        profile={"machine": None, "stragglers": [], "groups": [], "comparison": None, "unmeasured": [], **document},
         models=models,
         edge=edge,
         slowest=max(model["latency_ms"]["p50"] for model in models),

@@ -7,8 +7,8 @@ it would be so without the share of the processor that they took; a ratio of mod
 such excuse.
 
 Nor does one of models that were timed at two times, each in turn with the same fixed op, the yardstick: what counts is
-how many times as long as that op they take. A model that waits for the memory does not follow the clock of the processor
-as the op does. The interval therefore reaches from the ratio that follows from the yardstick to the one that follows
+how many times as long as that op they take. A model that waits for the memory does not follow the processor's clock as
+the op does. The interval therefore reaches from the ratio that follows from the yardstick to the one that follows
 without it, and is widened by what the placement of a model in memory may change from process to process.
 """
 
@@ -29,8 +29,7 @@ BASELINE = "baseline"
 
 _NAMED_OPS = 3
 _SMALLER = "quantize or prune the model"
-# In 10 processes the same models, of 5 us and of 2 ms, took 0.98 to 1.02 times what they take on average, both counted in
-# yardsticks on a quiet machine.
+# In ten processes a model of 5 us took 0.986 to 1.014 times what it takes on average, counted in yardsticks.
 _PROCESSES_DIFFER = 0.03
 _MANY_RUNS = 1_000_000
 
@@ -241,7 +240,8 @@ def _by_yardstick(edge: ModelProfile, other: ModelProfile) -> tuple[float, Inter
         How many times as long as the other model the edge model takes, its interval, and the same of the yardstick.
     """
     now, then = edge.yardstick, other.yardstick
-    assert now is not None and then is not None
+    assert now is not None
+    assert then is not None
     slower = now["ms"] / then["ms"]
     both, (low, high) = _quotient(now["interval"], then["interval"]), _unknown(slower)
     return now["p50"] / then["p50"], both and (both[0] * low, both[1] * high), slower

@@ -1,19 +1,20 @@
 """What an app's own log tells of the time of its model, in the form of a profile.
 
-Unlike a benchmark a log has the runs that users saw: warm and hot, beside all else that the device did. They have an order
-in time, so that percentiles have intervals as here. Frames whose ops were timed are slower; where there are others, these
-alone tell the time of whole inferences.
+Unlike a benchmark a log has the runs that users saw: warm and hot, beside all else that the device did. They have an
+order in time, so that percentiles have intervals as here. Frames whose ops were timed are slower; where there are
+others, these alone tell the time of whole inferences.
 """
 
 import array
 import collections
 import dataclasses
+import functools
 import hashlib
 import math
 import os
 import pathlib
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,20 +37,23 @@ _BLOCKS = 40
 # With fewer undisturbed runs than that the median has no interval.
 _FEWEST_PLAIN = 6
 _FACTS = {"os": "device/os", "app": "app/name", "app_version": "app/version"}
+_CONDITIONS = ("model/sha256", "runtime/kernels", "runtime/threads")
 _NAMED = 3
+# Eight bytes a run: a log may have millions.
+_DURATIONS = functools.partial(array.array, "q")
 
 
 @dataclasses.dataclass
 class _Times:
     """Nanoseconds of what ran, in the order of the frames."""
 
-    plain: array.array[int] = dataclasses.field(default_factory=lambda: array.array("q"))
-    with_ops: array.array[int] = dataclasses.field(default_factory=lambda: array.array("q"))
-    stages: dict[str, array.array[int]] = dataclasses.field(
-        default_factory=lambda: collections.defaultdict(lambda: array.array("q"))
+    plain: "array.array[int]" = dataclasses.field(default_factory=_DURATIONS)
+    with_ops: "array.array[int]" = dataclasses.field(default_factory=_DURATIONS)
+    stages: "dict[str, array.array[int]]" = dataclasses.field(
+        default_factory=lambda: collections.defaultdict(_DURATIONS)
     )
-    ops: dict[tuple[int, str], array.array[int]] = dataclasses.field(
-        default_factory=lambda: collections.defaultdict(lambda: array.array("q"))
+    ops: "dict[tuple[int, str], array.array[int]]" = dataclasses.field(
+        default_factory=lambda: collections.defaultdict(_DURATIONS)
     )
     states: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     failed: int = 0
@@ -86,9 +90,7 @@ def _headers(path: str | os.PathLike[str]) -> list[LogHeader]:
     return EdgeLog(place).headers()
 
 
-def read_log(
-    path: str | os.PathLike[str], name: str, model: str | os.PathLike[str] | None = None
-) -> ModelProfile:
+def read_log(path: str | os.PathLike[str], name: str, model: str | os.PathLike[str] | None = None) -> ModelProfile:
     """Reads the times of a model from a log.
 
     Args:
@@ -111,8 +113,7 @@ def read_log(
         log = EdgeLog(path)
         headers = _of_device(log, name, source)
         times = _Times()
-        # The frames of a folder are in the order of its files; their blocks shall be in the order of time.
-        for frame in sorted(_frames(log, headers), key=lambda found: found.time_ns):
+        for frame in log:
             times.add(frame)
     except errors.DataError as e:
         raise errors.ArtifactError(str(e)) from e
@@ -165,16 +166,14 @@ def _of_device(log: EdgeLog, name: str, source: str) -> list[LogHeader]:
             )
         files = {header.path for header in headers}
         log.files = [file for file in log.files if file in files]
+    for fact in _CONDITIONS:
+        told = {str(header.facts[fact]) for header in headers if fact in header.facts}
+        if len(told) > 1:
+            raise errors.DataError(
+                f"{source}: the files differ in {fact}, {', '.join(sorted(told))}, so that their times are not of one "
+                "kind: give those of one"
+            )
     return headers
-
-
-def _frames(log: EdgeLog, headers: Sequence[LogHeader]) -> Iterator[LoggedFrame]:
-    models = {header.model_sha256 for header in headers} - {None}
-    if len(models) > 1:
-        raise errors.DataError(
-            f"{headers[0].path} and others are the logs of {len(models)} models: give the files of one"
-        )
-    yield from log
 
 
 def _fingerprint(
@@ -267,7 +266,7 @@ def _stage(durations: Sequence[int]) -> dict[str, Any]:
 def _note(times: _Times, log: EdgeLog) -> str:
     notes = ["the runs are those that users saw"]
     if not times.ops:
-        notes.append("it has no times of ops: log at level layers for some frames, with exray's op hook")
+        notes.append("it has no times of ops: log some frames at level layers, with an op hook")
     elif len(times.plain) >= _FEWEST_PLAIN:
         notes.append(f"the ops were timed in {len(times.with_ops)} other inferences than the whole")
     else:

@@ -235,8 +235,8 @@ def _elsewhere(
     """
     if not there:
         raise errors.UnrunnableError(
-            f"{failure}. Nor is there a budget that the profiles of other machines could be held to: set one of latency "
-            "or memory, for example max_latency_ms",
+            f"{failure}. Nor is there a budget that the profiles of other machines could be held to: set one of "
+            "latency or memory, for example max_latency_ms",
             failure.path,
         ) from failure
     checks = [*budget.check_size(os.path.getsize(failure.path), spec), *there]
@@ -251,7 +251,9 @@ def _elsewhere(
         machine=machine.describe(),
         comparison=comparison.compare(devices),
         unmeasured=[
-            Unmeasured(role, os.fspath(path), str(failure) if role == budget.EDGE else "the edge model does not run here")
+            Unmeasured(
+                role, os.fspath(path), str(failure) if role == budget.EDGE else "the edge model does not run here"
+            )
             for role, path in models.items()
         ],
     )

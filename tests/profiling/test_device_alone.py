@@ -30,7 +30,9 @@ def phone(tmp_path) -> str:
 
 @pytest.mark.parametrize(("budget", "verdict"), [(13.0, Verdict.PASSED), (8.0, Verdict.FAILED)])
 def test_the_other_machine_decides_alone_and_the_failed_leg_is_told(flex, phone, budget, verdict):
-    found = profile({"edge": flex}, ProfileSpec(max_latency_ms=budget, max_size_bytes=10**6), device_profiles={"phone": phone})
+    found = profile(
+        {"edge": flex}, ProfileSpec(max_latency_ms=budget, max_size_bytes=10**6), device_profiles={"phone": phone}
+    )
     assert found.verdict is verdict
     assert [check.name for check in found.checks] == ["size", "latency_p50@phone"]
     assert [model.role for model in found.models] == ["edge@phone"]
@@ -48,7 +50,7 @@ def test_the_other_machine_decides_alone_and_the_failed_leg_is_told(flex, phone,
 def test_without_a_budget_for_it_or_without_it_that_is_an_error(flex, phone):
     with pytest.raises(errors.UnrunnableError, match=r"FlexSoftmax.*[Nn]or is there a budget.*max_latency_ms"):
         profile({"edge": flex}, ProfileSpec(max_size_bytes=10**6), device_profiles={"phone": phone})
-    with pytest.raises(errors.UnrunnableError, match="FlexSoftmax.*device profile"):
+    with pytest.raises(errors.UnrunnableError, match=r"FlexSoftmax.*device profile"):
         profile({"edge": flex}, ProfileSpec(max_latency_ms=10))
 
 

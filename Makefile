@@ -17,7 +17,7 @@ PYTEST_OPTIONS := --numprocesses auto --dist loadfile --no-loadscope-reorder
 TARGET ?= full
 DOCKER ?= docker
 
-.PHONY: help setup demo test lint format typecheck bench image newest-stack-test lock clean
+.PHONY: help setup demo kubeflow-dry-run test lint format typecheck bench image newest-stack-test lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -28,6 +28,9 @@ setup: ## Make .venv: the newest TFX that this machine can load
 
 demo: setup ## Train, convert, validate and push a small model; then block the same one with a bug
 	@$(PYTHON_BIN) -m edge_exray.pipelines.demo
+
+kubeflow-dry-run: setup ## The demo from its compiled Kubeflow pipeline: task by task on this machine, without a cluster
+	@$(PYTHON_BIN) -m edge_exray.pipelines.demo --kubeflow --root build/kubeflow-dry-run
 
 test: lint typecheck ## Lint, check types, run all tests
 	@$(PYTHON_BIN) -m pytest $(PYTEST_OPTIONS)

@@ -98,6 +98,8 @@ setuptools.setup(
     package_data={
         "edge_exray.schemas": ["*.schema.json", "edge_log.*"],
         "edge_exray.reporting": ["*.j2", "*.css", "*.js"],
+        # What `exray init` writes: no modules of edge-exray.
+        "edge_exray.pipelines": ["project/*.py", "project/*/*.py", "project/README.md"],
     },
     python_requires=">=3.10,<3.14",
     # Small enough for a Raspberry Pi. jsonschema checks every spec and report, psutil reads memory and machine facts,

@@ -7,6 +7,8 @@ Rows that need a quiet machine are the first three tables; the last one loads th
 
 import argparse
 import contextlib
+import dataclasses
+import itertools
 import os
 import pathlib
 import shutil
@@ -30,11 +32,13 @@ from edge_exray.profiling.hook import Invoke, OpHook, Step
 from edge_exray.profiling.litert_profiler import LiteRtProfiler
 from edge_exray.profiling.op_profiler import HookProfiler, Subject
 from edge_exray.profiling.profile import profile
-from edge_exray.profiling.profiler import profile_model, suffices
+from edge_exray.profiling.profiler import plan, profile_model, suffices
 from edge_exray.profiling.spec import ProfileSpec
 
 NETWORK = "mobilenet_v2_224"
 SMALL_NETWORK = "mobilenet_v2_96"
+# 5 us in int8.
+TINY_NETWORK = "conv_net_3"
 MODES = ("none", "int8")
 SHORT_MS = 0.02
 GROWTH = 1.05
@@ -141,19 +145,23 @@ def _slow_op(root: pathlib.Path, runs: int) -> rich.table.Table:
 
 def _twins(root: pathlib.Path, repeats: int) -> tuple[rich.table.Table, int]:
     """The same model twice, and a twin that takes a tenth longer, each with and without other processes."""
-    table = _table("compared", "other processes", "passed", "failed", "inconclusive", "wrong")
-    path = zoo.tflite(SMALL_NETWORK, root, "int8")
-    mistakes = 0
-    for name, compare, wrong in (
+    table = _table("model", "compared", "other processes", "passed", "failed", "inconclusive", "wrong")
+    paths = {name: zoo.tflite(name, root, "int8") for name in (SMALL_NETWORK, TINY_NETWORK)}
+    comparisons = (
         ("the same model twice", _same, Verdict.FAILED),
         ("a twin that takes a tenth longer", _slower, Verdict.PASSED),
-    ):
+        ("the same model, only figures left", _stored, Verdict.FAILED),
+        ("a tenth longer, only figures left", _slower_than_stored, Verdict.PASSED),
+    )
+    mistakes = 0
+    for (network, path), (name, compare, wrong) in itertools.product(paths.items(), comparisons):
         for processes in (0, os.cpu_count() or 1):
             with _load(processes):
                 verdicts = [compare(path) for _ in range(repeats)]
             counts = {verdict: verdicts.count(verdict) for verdict in Verdict}
             mistakes += counts[wrong]
             table.add_row(
+                network,
                 name,
                 str(processes),
                 *(str(counts[v]) for v in (Verdict.PASSED, Verdict.FAILED, Verdict.INCONCLUSIVE)),
@@ -168,6 +176,25 @@ def _same(path: pathlib.Path) -> Verdict:
         return profile({"edge": path, "baseline": twin}, ProfileSpec(max_latency_growth=GROWTH)).verdict
 
 
+def _stored(path: pathlib.Path, slower: float = 1.0) -> Verdict:
+    """Judges a model against itself, of which only the figures are left, as if it had been faster then."""
+    then = profile({"edge": path})
+    [model] = then.models
+    assert model.yardstick is not None and model.yardstick["interval"] is not None
+    yardstick = {
+        **model.yardstick,
+        "p50": model.yardstick["p50"] / slower,
+        "interval": [bound / slower for bound in model.yardstick["interval"]],
+    }
+    gone = dataclasses.replace(model, fingerprint=None, yardstick=yardstick)
+    spec = ProfileSpec(max_latency_growth=GROWTH)
+    return profile({"edge": path}, spec, baseline=dataclasses.replace(then, models=[gone])).verdict
+
+
+def _slower_than_stored(path: pathlib.Path) -> Verdict:
+    return _stored(path, SLOWER)
+
+
 def _slower(path: pathlib.Path) -> Verdict:
     """Judges a model whose every inference is drawn out, as `profile` judges models."""
     spec = ProfileSpec(max_latency_growth=GROWTH)
@@ -179,7 +206,7 @@ def _slower(path: pathlib.Path) -> Verdict:
     roles = (budget.EDGE, budget.BASELINE)
     walls = timing.interleave(
         timers,
-        timing.Plan(spec.runs, spec.max_runs, spec.max_seconds),
+        plan(spec),
         lambda blocks: suffices(dict(zip(roles, blocks, strict=True)), spec),
     )
     _, interval = intervals.ratio_interval(*walls, spec.confidence)

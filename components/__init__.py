@@ -1,5 +1,5 @@
-"""The TFX components EdgeConverter, EdgeLogExampleGen, EdgeReplay, KernelProfiler and LayerValidator, and what finds
-their baseline."""
+"""The TFX components EdgeConverter, EdgeLogExampleGen, EdgeReplay, KernelProfiler, LayerValidator and Pusher, and what
+finds their baseline."""
 
 import importlib
 from typing import Any
@@ -9,8 +9,10 @@ _MODULES = {
     "EdgeLogExampleGen": "edge_log_example_gen.component",
     "EdgeReplay": "edge_replay.component",
     "KernelProfiler": "kernel_profiler.component",
+    "fingerprint": "fingerprints",
     "LatestBlessedStrategy": "resolvers",
     "LayerValidator": "layer_validator.component",
+    "Pusher": "pusher.component",
 }
 
 __all__ = list(_MODULES)

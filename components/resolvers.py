@@ -9,6 +9,8 @@ from tfx.dsl.components.common import resolver
 class LatestBlessedStrategy(resolver.ResolverStrategy):
     """Resolves the report or profile of the model that was blessed last; nothing before the first blessing.
 
+    Of a model that was blessed several times it is the first one.
+
     TFX's own strategies do not find it: one takes the latest artifact, blessed or not, the other knows pairs of Model
     and ModelBlessing only. LayerValidator and KernelProfiler note on their reports whether they blessed the model.
 
@@ -35,6 +37,16 @@ class LatestBlessedStrategy(resolver.ResolverStrategy):
         return {name: self._latest(artifacts) for name, artifacts in input_dict.items()}
 
     def _latest(self, found: list[types.Artifact]) -> list[types.Artifact]:
-        key = constants.ARTIFACT_PROPERTY_BLESSED_KEY
-        blessed = [artifact for artifact in found if artifact.get_int_custom_property(key) == 1]
-        return sorted(blessed, key=lambda artifact: artifact.id)[-1:]
+        blessed = [artifact for artifact in found if _number(artifact, constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1]
+        if not blessed:
+            return []
+        latest = max(blessed, key=lambda artifact: artifact.id)
+        # The first one of that model: a run with the same inputs would otherwise be given its own result of last time,
+        # and never come from the cache.
+        model = _number(latest, constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
+        same = [a for a in blessed if model and _number(a, constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY) == model]
+        return [min(same or [latest], key=lambda artifact: artifact.id)]
+
+
+def _number(artifact: types.Artifact, key: str) -> int:
+    return artifact.get_int_custom_property(key)

@@ -16,6 +16,7 @@ _LAZY = {
     "lint": "edge_exray.conversion.linter",
     "convert": "edge_exray.conversion.converter",
     "convert_many": "edge_exray.conversion.converter",
+    "lineage": "edge_exray.provenance.lineage",
     "read_contract": "edge_exray.models.metadata",
     "Report": "edge_exray.diagnosis.report",
     "CheckResult": "edge_exray.diagnosis.report",

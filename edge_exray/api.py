@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -152,7 +151,7 @@ def validate(
     if devices is not None:
         functions = over_logs(functions)
     options = dataclasses.replace(options, sampling=sample(read, functions, layer_frames, kernel_frames))
-    with tempfile.TemporaryDirectory(prefix="exray-validate-") as scratch:
+    with files.scratch("exray-validate-") as scratch:
         if float_edge is None:
             float_edge = os.path.join(scratch, "float_edge.tflite")
             convert(cloud, float_edge, quantization="none", signature=signature)

@@ -58,3 +58,7 @@ class MonitorError(ExrayError):
 
 class NotBlessedError(ExrayError):
     """A component was told to fail the run when it does not bless the model."""
+
+
+class TaskError(ExrayError):
+    """A step of a pipeline failed in a process of its own."""

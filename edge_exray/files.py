@@ -1,9 +1,16 @@
 """Writing files: it fails before the work, not after it, and no half-written file is ever seen under its name."""
 
+import contextlib
 import os
 import pathlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
 
 from edge_exray import errors
+
+_NEW_SECONDS = 60
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:
@@ -49,3 +56,41 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as e:
         raise errors.ArtifactError(f"cannot write {target}: {e.strerror}") from e
+
+
+@contextlib.contextmanager
+def scratch(prefix: str) -> Iterator[pathlib.Path]:
+    """Makes a temporary folder, and removes those that killed processes left under the same prefix.
+
+    Args:
+        prefix: Begins the name of the folder.
+
+    Yields:
+        The folder, which is gone when the context ends.
+    """
+    import fcntl  # not on every system that the library is imported on
+
+    def lock(folder: pathlib.Path) -> int:
+        """Locks a folder, until the descriptor is closed or the process ends, however it does."""
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    for left in pathlib.Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        # What is locked is in use, what is new may be about to be, and some belong to other users.
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _NEW_SECONDS:
+                descriptor = lock(left)
+                shutil.rmtree(left)
+                os.close(descriptor)
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        folder = pathlib.Path(name)
+        descriptor = lock(folder)
+        try:
+            yield folder
+        finally:
+            os.close(descriptor)

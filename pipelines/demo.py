@@ -1,6 +1,6 @@
 """The demo: a healthy model is pushed, and the same model behind an app with a bug is not.
 
-`python -m edge_exray.pipelines.demo [--root DIR]`; exit status 0 when both went as expected, else 1.
+`python -m edge_exray.pipelines.demo [--root DIR] [--kubeflow]`; exit status 0 when both went as expected, else 1.
 """
 
 import argparse
@@ -18,7 +18,8 @@ import rich.console
 import rich.markup
 import rich.table
 
-from edge_exray.pipelines import run_record, tiles
+from edge_exray import errors, processes
+from edge_exray.pipelines import kubeflow_dry_run, run_record, task_processes, tiles
 from edge_exray.reporting import formats
 
 _COMPONENT = re.compile(r"Component (\S+) is (running|finished)\.")
@@ -33,38 +34,43 @@ class Scenario:
     Attributes:
         name: Heads its column of the table and names its log.
         story: What the app does.
-        arguments: Further arguments of the local runner.
+        app_module_path: Module of the app; None for the functions of training.
         to_be_pushed: The expected outcome.
     """
 
     name: str
     story: str
-    arguments: tuple[str, ...]
+    app_module_path: str | None
     to_be_pushed: bool
 
 
 SCENARIOS = (
-    Scenario("healthy", "the app feeds what training fed", (), True),
-    Scenario("bgr", "the app feeds BGR", ("--app-module-path", "edge_exray.pipelines.faults.bgr"), False),
+    Scenario("healthy", "the app feeds what training fed", None, True),
+    Scenario("bgr", "the app feeds BGR", "edge_exray.pipelines.faults.bgr", False),
 )
-
-
-class StepError(Exception):
-    """A child process ended with an error; its output is in the log."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs all scenarios, prints the table and returns the exit status."""
     parser = argparse.ArgumentParser(description="Push a healthy edge model, block one behind a buggy app.")
     parser.add_argument("--root", default="demo-run", help="folder of everything it writes (default: %(default)s)")
-    layout = run_record.Layout(pathlib.Path(parser.parse_args(argv).root).resolve())
+    parser.add_argument(
+        "--kubeflow",
+        action="store_true",
+        help="compile for Kubeflow Pipelines v2 and run what was compiled, task by task, instead of LocalDagRunner",
+    )
+    args = parser.parse_args(argv)
+    layout = run_record.Layout(pathlib.Path(args.root).resolve())
     console = rich.console.Console(highlight=False)
     layout.logs.mkdir(parents=True, exist_ok=True)
     console.print(f"Writing to {layout.root} (output of TensorFlow and TFX: {layout.logs})", soft_wrap=True)
     try:
         _make_data(layout, console)
-        records = [_run(scenario, layout, console) for scenario in SCENARIOS]
-    except StepError as e:
+        if args.kubeflow:
+            records = _rehearse(layout, console)
+        else:
+            records = [_run(scenario, layout, console) for scenario in SCENARIOS]
+    except errors.ExrayError as e:
         console.print(f"[red]{rich.markup.escape(str(e))}", soft_wrap=True)
         return 1
     console.print()
@@ -113,7 +119,8 @@ def _make_data(layout: run_record.Layout, console: rich.console.Console) -> None
 
 def _run(scenario: Scenario, layout: run_record.Layout, console: rich.console.Console) -> run_record.RunRecord:
     """Runs the pipeline in a child process, so that the noise of its libraries stays out of the terminal."""
-    console.print(f"[bold]Pipeline, {scenario.name}[/]: {scenario.story}")
+    _announce(scenario, console)
+    app = ["--app-module-path", scenario.app_module_path] if scenario.app_module_path else []
     started = time.monotonic()
     component_started = started
     cached = False
@@ -135,7 +142,7 @@ def _run(scenario: Scenario, layout: run_record.Layout, console: rich.console.Co
                     console.print(f"  {name:<18}{'cached' if cached else f'{seconds:.1f} s':>8}")
 
         _child(
-            ["edge_exray.pipelines.local_runner", "--root", str(layout.root), *scenario.arguments],
+            ["edge_exray.pipelines.local_runner", "--root", str(layout.root), *app],
             layout.logs / f"{scenario.name}.log",
             follow,
         )
@@ -145,18 +152,52 @@ def _run(scenario: Scenario, layout: run_record.Layout, console: rich.console.Co
     return run_record.latest_run(layout)
 
 
+def _rehearse(layout: run_record.Layout, console: rich.console.Console) -> list[run_record.RunRecord]:
+    """Compiles the pipeline once and runs the specification for every scenario, the app being a runtime parameter."""
+    spec = layout.root / "pipeline.yaml"
+    started = time.monotonic()
+    with console.status("compiling"):
+        paths = {
+            "output": spec,
+            "pipeline-root": layout.artifacts,
+            "data-root": layout.data,
+            "serving-model-dir": layout.serving,
+        }
+        flags = [f"--{name}={path}" for name, path in paths.items()]
+        command = ["edge_exray.pipelines.kubeflow_runner", "--image=edge-exray", *flags]
+        _child(command, layout.logs / "compile.log", lambda line: None)
+    console.print(f"[bold]Compiled[/] to {spec}, {time.monotonic() - started:.1f} s", soft_wrap=True)
+    records = []
+    modules = kubeflow_dry_run.Rehearsal(spec).modules()
+    with task_processes.TaskProcesses(modules, layout.logs / "tasks") as processes:
+        for scenario in SCENARIOS:
+            _announce(scenario, console)
+            parameters = {"app_module_path": scenario.app_module_path} if scenario.app_module_path else {}
+            records.append(kubeflow_dry_run.Rehearsal(spec, parameters).run(layout.root, processes, console).record())
+    return records
+
+
+def _announce(scenario: Scenario, console: rich.console.Console) -> None:
+    console.print(f"[bold]Pipeline, {scenario.name}[/]: {scenario.story}")
+
+
 def _child(module: Sequence[str], log: pathlib.Path, follow: Callable[[str], None]) -> None:
     """Runs a Python module, copies its output to a log and shows each line to `follow`.
 
     Raises:
-        StepError: It ended with another status than 0 or 2 (ran well, model not pushed).
+        TaskError: It ended with another status than 0 or 2 (ran well, model not pushed).
     """
     tail = collections.deque[str](maxlen=_TAIL_LINES)
     command = [sys.executable, "-m", *module]
     with (
         log.open("w", encoding="utf-8") as file,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+            command,
+            env=processes.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
         ) as process,
     ):
         assert process.stdout is not None
@@ -165,7 +206,9 @@ def _child(module: Sequence[str], log: pathlib.Path, follow: Callable[[str], Non
             tail.append(line)
             follow(line)
     if process.returncode not in (0, 2):
-        raise StepError(f"{''.join(tail)}\n{module[0]} failed (status {process.returncode}); the whole log: {log}")
+        raise errors.TaskError(
+            f"{''.join(tail)}\n{module[0]} failed (status {process.returncode}); the whole log: {log}"
+        )
 
 
 def _milliseconds(model: dict) -> str:

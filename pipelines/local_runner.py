@@ -13,7 +13,8 @@ from typing import Any
 from absl import logging
 from tfx import v1 as tfx
 
-from edge_exray.pipelines import pipeline, run_record, tiles
+from edge_exray import processes
+from edge_exray.pipelines import baselines, pipeline, run_record, tiles
 
 
 def run_pipeline(
@@ -56,29 +57,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--root", required=True, help="folder of everything that the run writes")
     parser.add_argument("--data-root", help="folder with train/ and eval/ TFRecords (default: the demo's tiles)")
-    parser.add_argument("--module-path", help=f"importable module of the functions (default: {pipeline.DEMO_MODULE})")
-    parser.add_argument("--app-module-path", help="module whose edge_inputs_fn does what the app does")
-    parser.add_argument("--train-steps", type=int, help=f"batches to train (default: {pipeline.TRAIN_STEPS})")
-    parser.add_argument("--quantization", help="see EdgeConverter (default: int8)")
-    parser.add_argument("--validation-spec", type=_text, metavar="FILE", help="JSON of LayerValidator's thresholds")
-    parser.add_argument("--profile-spec", type=_text, metavar="FILE", help="JSON of KernelProfiler's budgets")
     parser.add_argument(
-        "--beam-arg", action="append", dest="beam_pipeline_args", metavar="ARG", help="may be given repeatedly"
+        "--baseline-report",
+        action="store_true",
+        default=False,
+        help="compare with the report of the model that was blessed last",
     )
+    parser.add_argument(
+        "--baseline-profile",
+        action="store_true",
+        default=False,
+        help="compare with its latency too; the profile spec then needs a max_latency_growth",
+    )
+    pipeline.add_arguments(parser)
     options = vars(parser.parse_args(argv))
+    baseline = baselines.last_blessed(report=options.pop("baseline_report"), profile=options.pop("baseline_profile"))
     logging.set_verbosity(logging.INFO)
-    record = run_pipeline(**options)
-    print(f"pushed to {record.destination}" if record.pushed else f"not pushed: {' '.join(record.reasons())}")
-    print(f"report: {record.report_dir / 'report.html'}")
+    record = run_pipeline(**options, baseline=baseline)
+    print(record.outcome())
     return 0 if record.pushed else 2
 
 
-def _text(path: str) -> str:
-    try:
-        return pathlib.Path(path).read_text("utf-8")
-    except OSError as e:
-        raise argparse.ArgumentTypeError(f"{path} is not readable: {e.strerror}") from e
-
-
 if __name__ == "__main__":
+    processes.end_with_parent()
     sys.exit(main())

@@ -1,5 +1,7 @@
 """The demo pipeline: train, convert, replay, profile, validate, and push what behaves on the device as in the cloud."""
 
+import argparse
+import pathlib
 from collections.abc import Sequence
 
 import tensorflow_model_analysis as tfma
@@ -7,9 +9,10 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.proto import example_gen_pb2
 
-from edge_exray.components import EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator
+from edge_exray.components import EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator, Pusher, fingerprints
 from edge_exray.contract import InputContract, InputFormat
 from edge_exray.pipelines import tiles
+from edge_exray.pipelines.baselines import Baseline
 
 PIPELINE_NAME = "edge-exray-demo"
 INPUT_CONTRACT = InputContract(
@@ -21,6 +24,7 @@ INPUT_CONTRACT = InputContract(
 )
 """What an app must feed; the edge model carries it."""
 DEMO_MODULE = "edge_exray.pipelines.demo_module"
+TRAINER = "edge_exray.pipelines.trainer"
 TRAIN_STEPS = 300
 
 
@@ -37,6 +41,7 @@ def create_pipeline(
     validation_spec: str | None = None,
     profile_spec: str | None = None,
     eval_config: tfma.EvalConfig | None = None,
+    baseline: Baseline | None = None,
     metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
     beam_pipeline_args: Sequence[str] = (),
 ) -> tfx.dsl.Pipeline:
@@ -55,9 +60,12 @@ def create_pipeline(
         validation_spec: JSON of the LayerValidator's thresholds; None for the defaults.
         profile_spec: JSON of the KernelProfiler's budgets; None for the defaults.
         eval_config: Further TFMA metrics and thresholds on the replay's predictions.
+        baseline: How the pipeline comes by what it compares new models with, see `edge_exray.pipelines.baselines`; None
+            compares with nothing.
         metadata_connection_config: Where the metadata goes; None on Kubeflow, which has its own.
         beam_pipeline_args: Passed to every Beam pipeline.
     """
+    baseline = baseline or Baseline()
     example_gen = tfx.components.ImportExampleGen(
         input_base=data_root,
         input_config=example_gen_pb2.Input(
@@ -66,10 +74,12 @@ def create_pipeline(
     )
     trainer = tfx.components.Trainer(
         # A dotted path: `module_file` would build and install a wheel of this whole folder on every run.
-        run_fn="edge_exray.pipelines.trainer.run_fn",
+        run_fn=f"{TRAINER}.run_fn",
         examples=example_gen.outputs["examples"],
         train_args=tfx.proto.TrainArgs(num_steps=train_steps),
         eval_args=tfx.proto.EvalArgs(),
+        # TFX's cache knows a dotted path by its name only.
+        custom_config={"module_content": fingerprints.of_module(module_path=TRAINER)},
     )
     converter = EdgeConverter(
         model=trainer.outputs["model"],
@@ -91,15 +101,17 @@ def create_pipeline(
     profiler = KernelProfiler(
         edge_model=converter.outputs["edge_model"],
         float_edge_model=converter.outputs["float_edge_model"],
+        baseline_profile=baseline.profile,
         profile_spec=profile_spec,
     )
     validator = LayerValidator(
         replay=replay.outputs["replay"],
         profile=profiler.outputs["profile"],
+        baseline_report=baseline.report,
         validation_spec=validation_spec,
         eval_config=eval_config,
     )
-    pusher = tfx.components.Pusher(
+    pusher = Pusher(
         model=converter.outputs["edge_model"],
         model_blessing=validator.outputs["blessing"],
         infra_blessing=profiler.outputs["blessing"],
@@ -110,8 +122,28 @@ def create_pipeline(
     return tfx.dsl.Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
-        components=[example_gen, trainer, converter, replay, profiler, validator, pusher],
+        components=[*baseline.nodes, example_gen, trainer, converter, replay, profiler, validator, pusher],
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=list(beam_pipeline_args),
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what all runners take of `create_pipeline` from the command line."""
+    parser.add_argument("--module-path", help=f"importable module of the functions (default: {DEMO_MODULE})")
+    parser.add_argument("--app-module-path", help="module whose edge_inputs_fn does what the app does")
+    parser.add_argument("--train-steps", type=int, help=f"batches to train (default: {TRAIN_STEPS})")
+    parser.add_argument("--quantization", help="see EdgeConverter (default: int8)")
+    parser.add_argument("--validation-spec", type=_text, metavar="FILE", help="JSON of LayerValidator's thresholds")
+    parser.add_argument("--profile-spec", type=_text, metavar="FILE", help="JSON of KernelProfiler's budgets")
+    parser.add_argument(
+        "--beam-arg", action="append", dest="beam_pipeline_args", metavar="ARG", help="may be given repeatedly"
+    )
+
+
+def _text(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text("utf-8")
+    except OSError as e:
+        raise argparse.ArgumentTypeError(f"{path} is not readable: {e.strerror}") from e

@@ -1,14 +1,18 @@
-"""What local pipeline runs leave behind: their files, and in the metadata what came of each."""
+"""What pipeline runs leave behind: their files, and what came of each."""
 
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-import ml_metadata as mlmd
-from ml_metadata.proto import metadata_store_pb2
-
 from edge_exray import errors
+from edge_exray.provenance.lineage import INFRA_BLESSING, MODEL_BLESSING, lineage
+
+NEEDED = frozenset(
+    {"PushedModel", "ModelBlessing", "InfraBlessing", "edge_exray.LayerReport", "edge_exray.KernelProfile"}
+)
+"""Types of the artifacts that a run which got as far as Pusher has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,19 @@ class Layout:
     def logs(self) -> pathlib.Path:
         """Output of runs that were started by the demo."""
         return self.root / "logs"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunArtifact:
+    """What a component left behind.
+
+    Attributes:
+        uri: Where it is.
+        properties: Its custom properties.
+    """
+
+    uri: str
+    properties: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +96,11 @@ class RunRecord:
         documents += [] if self.infra_blessed else [self.profile()]
         return [c["message"] for d in documents for c in d["checks"] if c["verdict"] != "passed"]
 
+    def outcome(self) -> str:
+        """Returns two lines: whether the model was pushed or why not, and where the report is."""
+        outcome = f"pushed to {self.destination}" if self.pushed else f"not pushed: {' '.join(self.reasons())}"
+        return f"{outcome}\nreport: {self.report_dir / 'report.html'}"
+
 
 def latest_run(layout: Layout) -> RunRecord:
     """Reads the last run from the metadata.
@@ -89,32 +111,48 @@ def latest_run(layout: Layout) -> RunRecord:
     Raises:
         ArtifactError: There is no run, or it did not get as far as Pusher.
     """
-    database = layout.metadata
-    if not database.is_file():
-        raise errors.ArtifactError(f"there is no metadata at {database}: run the pipeline first")
-    connection = metadata_store_pb2.ConnectionConfig()
-    connection.sqlite.filename_uri = str(database)
-    connection.sqlite.connection_mode = connection.sqlite.READONLY
-    store = mlmd.MetadataStore(connection)
-    runs = store.get_contexts_by_type("pipeline_run")
-    if not runs:
-        raise errors.ArtifactError(f"{database} holds no pipeline run: run the pipeline first")
-    run = max(runs, key=lambda context: context.id)
-    by_type = {a.type: a for a in store.get_artifacts_by_context(run.id)}
-    missing = {"PushedModel", "ModelBlessing", "InfraBlessing", "edge_exray.LayerReport", "edge_exray.KernelProfile"}
-    missing -= set(by_type)
-    if missing:
+    found = lineage(layout.metadata)
+    push = found.push
+    if push is None or found.later_run:
+        raise errors.ArtifactError(f"{layout.metadata} has no outcome of the last run. {found.later_run}")
+    model, infra = push.blessing(MODEL_BLESSING), push.blessing(INFRA_BLESSING)
+    if model is None or infra is None or not model.report or not infra.report:
         raise errors.ArtifactError(
-            f"run {run.name} in {database} has no {', '.join(sorted(missing))}: it did not finish; see its log"
+            f"{layout.metadata}: {push.run} is no run of the demo's pipeline, which gives Pusher both blessings"
         )
-    pushed = by_type["PushedModel"].custom_properties
-    is_pushed = pushed["pushed"].int_value == 1
     return RunRecord(
-        run_id=run.name,
+        run_id=push.run or "",
+        pushed=push.pushed,
+        destination=push.destination,
+        model_blessed=model.blessed,
+        infra_blessed=infra.blessed,
+        report_dir=pathlib.Path(model.report),
+        profile_dir=pathlib.Path(infra.report),
+    )
+
+
+def record_of(place: str, run_id: str, by_type: Mapping[str, RunArtifact]) -> RunRecord:
+    """Reads the outcome of a run from its artifacts.
+
+    Args:
+        place: What an error calls the run.
+        run_id: Name of the run.
+        by_type: The names of the artifact types to the artifacts.
+
+    Raises:
+        ArtifactError: It did not get as far as Pusher, or has no such components.
+    """
+    missing = NEEDED - set(by_type)
+    if missing:
+        raise errors.ArtifactError(f"run {place} has no {', '.join(sorted(missing))}: it did not finish; see its log")
+    pushed = by_type["PushedModel"].properties
+    is_pushed = pushed.get("pushed") == 1
+    return RunRecord(
+        run_id=run_id,
         pushed=is_pushed,
-        destination=pushed["pushed_destination"].string_value if is_pushed else None,
-        model_blessed=by_type["ModelBlessing"].custom_properties["blessed"].int_value == 1,
-        infra_blessed=by_type["InfraBlessing"].custom_properties["blessed"].int_value == 1,
+        destination=str(pushed["pushed_destination"]) if is_pushed else None,
+        model_blessed=by_type["ModelBlessing"].properties.get("blessed") == 1,
+        infra_blessed=by_type["InfraBlessing"].properties.get("blessed") == 1,
         report_dir=pathlib.Path(by_type["edge_exray.LayerReport"].uri),
         profile_dir=pathlib.Path(by_type["edge_exray.KernelProfile"].uri),
     )

@@ -61,12 +61,7 @@ def test_the_lines_that_put_the_suite_into_a_pipeline_do_so(tmp_path):
     destination = tfx.proto.PushDestination(
         filesystem=tfx.proto.PushDestination.Filesystem(base_directory=str(tmp_path / "pushed"))
     )
-    names = {
-        "trainer": trainer,
-        "example_gen": example_gen,
-        "push_destination": destination,
-        "Pusher": tfx.components.Pusher,
-    }
+    names = {"trainer": trainer, "example_gen": example_gen, "push_destination": destination}
     # The module is packaged when the components are made.
     (tmp_path / "preprocessing.py").write_text("def label_fn(example):\n    return 0\n")
     exec(block.replace("preprocessing.py", str(tmp_path / "preprocessing.py")), names)

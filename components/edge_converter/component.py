@@ -11,7 +11,7 @@ from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import component_spec, standard_artifacts
 
 from edge_exray import errors
-from edge_exray.components import artifacts, user_modules
+from edge_exray.components import artifacts, fingerprints, user_modules
 from edge_exray.components.edge_converter import executor
 from edge_exray.components.types import ConversionReport
 from edge_exray.contract import InputContract
@@ -47,7 +47,9 @@ class EdgeConverterSpec(component_spec.ComponentSpec):
         "quantizer": component_spec.ExecutionParameter(type=str),
         "recipe": component_spec.ExecutionParameter(type=str, optional=True),
         "keep_float_layers": component_spec.ExecutionParameter(type=str),
+        "module_content": component_spec.ExecutionParameter(type=str, optional=True),
         "library_version": component_spec.ExecutionParameter(type=str),
+        "package_versions": component_spec.ExecutionParameter(type=str),
     }
 
 
@@ -170,8 +172,10 @@ class EdgeConverter(base_component.BaseComponent):
                 quantizer=quantizer,
                 recipe=None if entries is None else json.dumps(entries),
                 keep_float_layers=artifacts.names_json("EdgeConverter", "keep_float_layers", keep_float_layers),
-                # Part of the cache key, which knows nothing of the executor's code.
+                # For the cache key alone, which knows nothing of the executor's code.
+                module_content=fingerprints.of_module(module_file, module_path),
                 library_version=__version__,
+                package_versions=fingerprints.of_packages("tensorflow", "ai-edge-litert", "ai-edge-quantizer"),
                 edge_model=types.Channel(type=standard_artifacts.Model),
                 float_edge_model=types.Channel(type=standard_artifacts.Model),
                 conversion_report=types.Channel(type=ConversionReport),

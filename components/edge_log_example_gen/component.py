@@ -36,7 +36,8 @@ class EdgeLogExampleGen(base_component.BaseComponent):
     ## Example
 
     ```python
-    logs = tfx.dsl.Importer(source_uri="field/logs", artifact_type=edge_exray.EdgeLogs).with_id("logs")
+    content = {"content": fingerprint("field/logs")}  # of edge_exray.components: new logs are new to TFX's cache
+    logs = tfx.dsl.Importer("field/logs", edge_exray.EdgeLogs, custom_properties=content).with_id("logs")
     field = EdgeLogExampleGen(device_logs=logs.outputs["result"], names={"raw/grams": "grams"})
     statistics = StatisticsGen(examples=field.outputs["examples"]).with_id("field_statistics")
     anomalies = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema_gen.outputs["schema"])

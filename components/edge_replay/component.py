@@ -8,7 +8,7 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import component_spec, standard_artifacts
 
 from edge_exray import errors
-from edge_exray.components import artifacts, user_modules
+from edge_exray.components import artifacts, fingerprints, user_modules
 from edge_exray.components.edge_replay import executor
 from edge_exray.components.types import EdgeLogs, EdgeReplayResult
 from edge_exray.replay import sampling
@@ -42,7 +42,9 @@ class EdgeReplaySpec(component_spec.ComponentSpec):
         "environments": component_spec.ExecutionParameter(type=str),
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
         "module_path": component_spec.ExecutionParameter(type=str, optional=True),
+        "module_content": component_spec.ExecutionParameter(type=str, optional=True),
         "library_version": component_spec.ExecutionParameter(type=str),
+        "package_versions": component_spec.ExecutionParameter(type=str),
     }
 
 
@@ -64,7 +66,8 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
     What devices logged with `edge_exray.EdgeMonitor`, instead of examples:
 
     ```python
-    logs = tfx.dsl.Importer(source_uri="field/logs", artifact_type=edge_exray.EdgeLogs).with_id("logs")
+    content = {"content": fingerprint("field/logs")}  # of edge_exray.components: new logs are new to TFX's cache
+    logs = tfx.dsl.Importer("field/logs", edge_exray.EdgeLogs, custom_properties=content).with_id("logs")
     replay = EdgeReplay(..., device_logs=logs.outputs["result"])
     ```
 
@@ -169,8 +172,10 @@ class EdgeReplay(base_beam_component.BaseBeamComponent):
                 environments=environments_json,
                 module_file=module_file,
                 module_path=module_path,
-                # Part of the cache key, which knows nothing of the executor's code.
+                # For the cache key alone, which knows nothing of the executor's code.
+                module_content=fingerprints.of_module(module_file, module_path),
                 library_version=__version__,
+                package_versions=fingerprints.of_packages("tensorflow", "ai-edge-litert"),
                 replay=types.Channel(type=EdgeReplayResult),
             )
         )

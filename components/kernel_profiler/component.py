@@ -11,10 +11,10 @@ from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import component_spec, standard_artifacts
 
 from edge_exray import errors
-from edge_exray.components import user_modules
+from edge_exray.components import fingerprints, user_modules
 from edge_exray.components.kernel_profiler import executor
 from edge_exray.components.types import KernelProfile
-from edge_exray.profiling import device_profile
+from edge_exray.profiling import device_profile, machine
 from edge_exray.profiling.spec import ProfileSpec
 from edge_exray.version import __version__
 
@@ -43,7 +43,10 @@ class KernelProfilerSpec(component_spec.ComponentSpec):
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
         "module_path": component_spec.ExecutionParameter(type=str, optional=True),
         "fail_on_not_blessed": component_spec.ExecutionParameter(type=int),
+        "module_content": component_spec.ExecutionParameter(type=str, optional=True),
+        "machine": component_spec.ExecutionParameter(type=str),
         "library_version": component_spec.ExecutionParameter(type=str),
+        "package_versions": component_spec.ExecutionParameter(type=str),
     }
 
 
@@ -96,6 +99,9 @@ class KernelProfiler(base_component.BaseComponent):
             it to that of the float edge model. The budgets of latency and memory hold on all of them. The content of
             files on this machine is part of TFX's cache key; of remote ones it knows only the URI: give a new file a
             new name.
+
+    The machine that builds the pipeline is part of TFX's cache key: LocalDagRunner does not take a profile of another
+    machine from the cache. On a cluster whose nodes differ, choose the node, or switch the cache of this component off.
 
     Raises:
         SpecError: An unknown key or a value out of range in `profile_spec`, parameters that exclude each other, or
@@ -151,8 +157,11 @@ class KernelProfiler(base_component.BaseComponent):
                 module_path=module_path,
                 # Booleans do not survive Kubeflow's parameters.
                 fail_on_not_blessed=int(fail_on_not_blessed),
-                # Part of the cache key, which knows nothing of the executor's code.
+                # For the cache key alone, which knows nothing of the executor's code.
+                module_content=fingerprints.of_module(module_file, module_path),
+                machine=json.dumps(machine.identity()),
                 library_version=__version__,
+                package_versions=fingerprints.of_packages("ai-edge-litert"),
                 blessing=types.Channel(type=standard_artifacts.InfraBlessing),
                 profile=types.Channel(type=KernelProfile),
             )

@@ -75,6 +75,8 @@ class Executor(base_executor.BaseExecutor):
         profile_artifact.set_float_custom_property("latency_p50_ms", result.models[0].latency_ms.p50)
         profile_artifact.set_int_custom_property("size_bytes", result.models[0].bytes)
         profile_artifact.set_int_custom_property("blessed", int(blessed))
+        edge_model = artifact_utils.get_single_instance(input_dict["edge_model"])
+        profile_artifact.set_int_custom_property("current_model_id", edge_model.id)
         _bless(blessing, blessed, result, profile_artifact.uri)
         if passes:
             logging.warning("KernelProfiler blesses %s, as on_inconclusive says: %s", models["edge"], result.summary)

@@ -7,7 +7,7 @@ from tfx.components.util import udf_utils
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import component_spec, standard_artifacts
 
-from edge_exray.components import user_modules
+from edge_exray.components import fingerprints, user_modules
 from edge_exray.components.layer_validator import executor
 from edge_exray.components.types import EdgeReplayResult, KernelProfile, LayerReport
 from edge_exray.diagnosis.spec import ValidationSpec
@@ -34,7 +34,9 @@ class LayerValidatorSpec(component_spec.ComponentSpec):
         "fail_on_not_blessed": component_spec.ExecutionParameter(type=int),
         "module_file": component_spec.ExecutionParameter(type=str, optional=True),
         "module_path": component_spec.ExecutionParameter(type=str, optional=True),
+        "module_content": component_spec.ExecutionParameter(type=str, optional=True),
         "library_version": component_spec.ExecutionParameter(type=str),
+        "package_versions": component_spec.ExecutionParameter(type=str),
     }
 
 
@@ -115,8 +117,10 @@ class LayerValidator(base_beam_component.BaseBeamComponent):
                 fail_on_not_blessed=int(fail_on_not_blessed),
                 module_file=module_file,
                 module_path=module_path,
-                # Part of the cache key, which knows nothing of the executor's code.
+                # For the cache key alone, which knows nothing of the executor's code.
+                module_content=fingerprints.of_module(module_file, module_path),
                 library_version=__version__,
+                package_versions=fingerprints.of_packages("tensorflow-model-analysis"),
                 blessing=types.Channel(type=standard_artifacts.ModelBlessing),
                 report=types.Channel(type=LayerReport),
                 evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),

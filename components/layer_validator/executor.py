@@ -67,6 +67,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         blessed = bool(report) or passes
         report_artifact.set_string_custom_property("verdict", str(report.verdict))
         report_artifact.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(blessed))
+        report_artifact.set_int_custom_property(
+            constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, replay_artifact.get_int_custom_property("edge_model_id")
+        )
         _bless(blessing, blessed, report, replay_artifact, report_artifact.uri)
         edge = report.models["edge"]["path"]
         if passes:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_exray import errors
-from edge_exray.cli import convert, inspect, lint, profile, validate
+from edge_exray.cli import convert, init, inspect, lineage, lint, profile, validate
 from edge_exray.version import __version__
 
 STATUS_ERROR = 1
@@ -28,6 +28,8 @@ app.command()(convert.convert)
 app.command()(profile.profile)
 app.command()(lint.lint)
 app.command()(inspect.inspect)
+app.command()(lineage.lineage)
+app.command()(init.init)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from edge_exray import errors, files, schemas
+from edge_exray import errors, files, processes, schemas
 from edge_exray.contract import InputContract
 from edge_exray.conversion import modes, recipes
 from edge_exray.conversion.worker import ERROR, FRAMES, PREFIX, REQUEST, RESULT, STEP
@@ -224,8 +223,7 @@ def convert_many(
     declared = InputContract.of(input_contract)
     contract = declared.to_dict() if declared else None
     source = os.path.abspath(saved_model)
-    with tempfile.TemporaryDirectory(prefix="exray-convert-") as scratch:
-        folder = pathlib.Path(scratch)
+    with files.scratch("exray-convert-") as folder:
         used = _write_frames(folder / FRAMES, calibration) if calibrated and calibration is not None else None
         request = {
             "saved_model": source,
@@ -302,7 +300,7 @@ def _write_frames(folder: pathlib.Path, frames: Iterable[Mapping[str, np.ndarray
 def _run(folder: pathlib.Path, source: str, timeout: float, memory_limit: int) -> dict[str, Any]:
     """Runs the child process in the folder and returns its result, or raises what stopped it."""
     environment = {
-        **os.environ,
+        **processes.environment(),
         # Conversion is work for the CPU: another process may have claimed the memory of the GPU.
         "CUDA_VISIBLE_DEVICES": "-1",
         # Only what ends a process, so that its last words are about its end.

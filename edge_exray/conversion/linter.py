@@ -1,11 +1,10 @@
 """Lints a .tflite, also against the cloud model that it came from."""
 
 import os
-import pathlib
-import tempfile
 from collections.abc import Iterator, Sequence
 
 from edge_exray.conversion.converter import convert
+from edge_exray.files import scratch
 from edge_exray.linting.findings import Finding, LintResult, Severity
 from edge_exray.linting.linter import gravest_first, lint_file, lint_graph, read_model
 from edge_exray.models.alignment import align
@@ -48,9 +47,9 @@ def lint(
         result = gravest_first([*result.findings, *lint_file(model)])
     if cloud is None:
         return result
-    with tempfile.TemporaryDirectory(prefix="exray-lint-") as scratch:
+    with scratch("exray-lint-") as folder:
         if float_edge is None:
-            float_edge = pathlib.Path(scratch) / "float_edge.tflite"
+            float_edge = folder / "float_edge.tflite"
             convert(cloud, float_edge, quantization="none", signature=signature)
         constants = _compare(CloudModel(cloud, signature), float_edge, model)
     return gravest_first([*result.findings, *_changed(graph, constants)])

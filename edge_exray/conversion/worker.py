@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_exray import errors, files
+from edge_exray import errors, files, processes
 from edge_exray.contract import InputContract
 from edge_exray.conversion import batch, layers, modes, promises, recipes
 from edge_exray.conversion.ranges import measure
@@ -354,6 +354,7 @@ def _report(folder: pathlib.Path) -> Any:
 
 
 if __name__ == "__main__":
+    processes.end_with_parent()
     work = pathlib.Path(sys.argv[1])
     sys.excepthook = _report(work)
     main(work)

@@ -1,13 +1,17 @@
 """What the operating system tells of the device and the process; None or absent where it does not."""
 
+import contextlib
 import glob
 import pathlib
 import platform
 import resource
 import sys
 import time
+from collections.abc import Callable
 
-_REFRESH_SECONDS = 5.0
+_MEMORY_SECONDS = 1.0
+# Some drivers are slow to answer.
+_SYSFS_SECONDS = 5.0
 _MILLI = 1000.0
 
 
@@ -16,41 +20,49 @@ def describe() -> dict[str, str]:
     return {"device/name": platform.node() or platform.machine(), "device/os": platform.platform()}
 
 
-def peak_memory() -> int:
-    """Returns the largest resident memory of the process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def memory() -> int | None:
-    """Returns the resident memory of the process in bytes."""
-    try:
-        pages = int(pathlib.Path("/proc/self/statm").read_bytes().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return pages * resource.getpagesize()
-
-
 class Sensors:
-    """Battery and temperature from Linux' sysfs, read again after some seconds: some drivers are slow to answer."""
+    """Memory, battery and temperature, each read again after some seconds only: that takes longer than some frames."""
 
     def __init__(self) -> None:
-        self._read_at = float("-inf")
-        self._values: dict[str, float] = {}
+        self._sources = [_Source(_memory, _MEMORY_SECONDS), _Source(_sysfs, _SYSFS_SECONDS)]
 
     def read(self) -> dict[str, float]:
-        """Returns the features `exray/battery_percent` and `exray/temperature_c`, each where it is known."""
+        """Returns the features `exray/rss_bytes`, `exray/peak_rss_bytes`, `exray/battery_percent` and
+        `exray/temperature_c`, each where it is known."""
         now = time.monotonic()
-        if now - self._read_at > _REFRESH_SECONDS:
-            self._read_at = now
-            found = {
-                "exray/battery_percent": _numbers("/sys/class/power_supply/*/capacity", 1.0),
-                "exray/temperature_c": _numbers("/sys/class/thermal/thermal_zone*/temp", _MILLI),
-            }
-            # Of several batteries the emptiest, of several zones the hottest.
-            choose = {"exray/battery_percent": min, "exray/temperature_c": max}
-            self._values = {key: choose[key](values) for key, values in found.items() if values}
+        return {key: value for source in self._sources for key, value in source.at(now).items()}
+
+
+class _Source:
+    def __init__(self, read: Callable[[], dict[str, float]], seconds: float) -> None:
+        self._read, self._seconds = read, seconds
+        self._until = float("-inf")
+        self._values: dict[str, float] = {}
+
+    def at(self, now: float) -> dict[str, float]:
+        if now >= self._until:
+            self._until = now + self._seconds
+            self._values = self._read()
         return self._values
+
+
+def _memory() -> dict[str, float]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {"exray/peak_rss_bytes": peak if sys.platform == "darwin" else peak * 1024}
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pages = int(pathlib.Path("/proc/self/statm").read_bytes().split()[1])
+        found["exray/rss_bytes"] = pages * resource.getpagesize()
+    return found
+
+
+def _sysfs() -> dict[str, float]:
+    found = {
+        "exray/battery_percent": _numbers("/sys/class/power_supply/*/capacity", 1.0),
+        "exray/temperature_c": _numbers("/sys/class/thermal/thermal_zone*/temp", _MILLI),
+    }
+    # Of several batteries the emptiest, of several zones the hottest.
+    choose = {"exray/battery_percent": min, "exray/temperature_c": max}
+    return {key: choose[key](values) for key, values in found.items() if values}
 
 
 def _numbers(pattern: str, divisor: float) -> list[float]:

@@ -39,6 +39,11 @@ def _message(number: int, content: bytes) -> bytes:
     return _field(number, len(content)) + content
 
 
+def utf8(text: str) -> bytes:
+    """Encodes a text of an app; what is none in UTF-8 becomes `?`, because protobuf would refuse the record."""
+    return text.encode("utf-8", "replace")
+
+
 def feature(key: str, values: bytes | str | int | float | Sequence[bytes] | Sequence[int] | Sequence[float]) -> bytes:
     """Encodes one feature, the map entry in Features.
 

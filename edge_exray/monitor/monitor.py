@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import operator
 import os
 import pathlib
 import re
@@ -36,6 +37,8 @@ _ZSTD_LEVEL = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_RUNNERS = 16
 _INT64 = range(-(2**63), 2**63)
+_FRAMES = 2**62
+_now = time.monotonic_ns
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -122,8 +125,11 @@ class EdgeMonitor:
         _check("raw", self._raw, RAW)
         self._sampling = sample if isinstance(sample, Sampling) else Sampling(rate=float(sample))
         self._op_hook = op_hook
+        self._logs_all = self._sampling.rate == 1
         self._lock = threading.Lock()
-        self._seen = self._sampled = self._written = 0
+        # Unlike a counter of its own it needs no lock: what is left of it tells how many frames there were.
+        self._numbers = iter(range(_FRAMES))
+        self._refused = self._dropped = self._written = 0
         self._lost: collections.Counter[str] = collections.Counter()
         self._problems: collections.Counter[str] = collections.Counter()
         self._failure: errors.MonitorError | None = None
@@ -131,9 +137,9 @@ class EdgeMonitor:
         self._label: int | None = None
         self._runners: dict[int, Runner] = {}
         self._log_id = secrets.token_hex(16)
-        self._sensors = device.Sensors()
         self._pool = Pool(queue_bytes)
         self._writer: Writer | None = None
+        self._is_closed = False
         self._off = _OffFrame(self) if level == "off" else None
         if level == "off":
             return
@@ -168,8 +174,9 @@ class EdgeMonitor:
             self._pool,
             policy=policy,
             queue_bytes=queue_bytes,
+            hash_raw=self._raw == "hash",
             compress=compress,
-            observe=self._observe,
+            observe=device.Sensors().read,
             on_written=self._count_written,
             on_lost=self._count_lost,
             on_problem=self._count_problem,
@@ -193,8 +200,8 @@ class EdgeMonitor:
         """What happened so far: `seen`, `sampled`, `written`, `dropped` and `problems` by reason, `deleted_*`."""
         with self._lock:
             counts = {
-                "seen": self._seen,
-                "sampled": self._sampled,
+                "seen": _FRAMES - operator.length_hint(self._numbers),
+                "sampled": self._refused + (self._writer.taken if self._writer is not None else 0),
                 "written": self._written,
                 "dropped": dict(self._lost),
                 "problems": dict(self._problems),
@@ -217,12 +224,7 @@ class EdgeMonitor:
         """
         if self._off is not None:
             return self._off
-        with self._lock:
-            sequence = self._seen
-            self._seen += 1
-        # What is no text in UTF-8 would not reach the log.
-        name = str(sequence) if id is None else str(id).encode("utf-8", "replace").decode()
-        return Frame(self, sequence, raw, name)
+        return Frame(self, next(self._numbers), raw, id if id is None else str(id))
 
     def close(self, timeout: float | None = None) -> None:
         """Writes what waits and the footer; may be called again.
@@ -233,15 +235,14 @@ class EdgeMonitor:
         Raises:
             MonitorError: In strict mode, something was lost.
         """
-        writer, self._writer = self._writer, None
-        if writer is not None:
+        with self._lock:
+            was_closed, self._is_closed = self._is_closed, True
+        writer = self._writer
+        if writer is not None and not was_closed:
             atexit.unregister(self.close)
-            with self._lock:
-                unfinished = [frame for frame in self._open.copy() if frame._rule is not None]
-                self._open.difference_update(unfinished)
-                self._sampled += len(unfinished)
-            for _ in unfinished:
-                self._count_lost("closed", None)
+            for frame in self._open.copy():
+                if frame._rule is not None and frame._leave():
+                    self._refuse("closed", None)
             if not writer.close(timeout):
                 self._count_problem("io", TimeoutError(f"the disk did not take all frames in {timeout} s"))
         self._raise_failure()
@@ -255,12 +256,6 @@ class EdgeMonitor:
         # It holds the model, so that no other one gets its id.
         runner = self._runners[id(model)] = runner_of(model)
         return runner
-
-    def _submit(self, frame: CapturedFrame) -> None:
-        writer = self._writer
-        reason = "closed" if writer is None else writer.submit(frame)
-        if reason is not None:
-            self._count_lost(reason, None)
 
     def _header(self, part: int) -> bytes:
         facts = {
@@ -290,20 +285,18 @@ class EdgeMonitor:
             facts |= {f"count/{name}/{key}": number for key, number in counts.pop(name).items()}
         return _features(facts | {f"count/{name}": number for name, number in counts.items()})
 
-    def _observe(self) -> dict[str, Any]:
-        resident = device.memory()
-        return {
-            **({} if resident is None else {"exray/rss_bytes": resident}),
-            "exray/peak_rss_bytes": device.peak_memory(),
-            **self._sensors.read(),
-        }
-
     def _count_written(self) -> None:
         with self._lock:
             self._written += 1
 
-    def _count_lost(self, reason: str, error: Exception | None) -> None:
+    def _refuse(self, reason: str, error: Exception | None) -> None:
+        """Counts a frame that the writer does not get."""
+        self._count_lost(reason, error, refused=1)
+
+    def _count_lost(self, reason: str, error: Exception | None, refused: int = 0) -> None:
         with self._lock:
+            self._refused += refused
+            self._dropped += 1
             self._lost[reason] += 1
             is_first = self._lost[reason] == 1
         self._tell(f"a frame was not logged ({reason}){f': {error}' if error else ''}", is_first, error)
@@ -333,24 +326,49 @@ class EdgeMonitor:
 
 
 class Frame:
-    """A frame that is being computed; made by `EdgeMonitor.frame`."""
+    """A frame that is being computed; made by `EdgeMonitor.frame`.
 
-    def __init__(self, monitor: EdgeMonitor, sequence: int, raw: Any, frame_id: str) -> None:
+    An inference leaves nothing in the processor's caches, and every object that is touched then costs: what can wait
+    for the writer's thread does.
+    """
+
+    __slots__ = (
+        "_facts",
+        "_has_run",
+        "_id",
+        "_is_watched",
+        "_lost",
+        "_monitor",
+        "_raw",
+        "_rule",
+        "_sequence",
+        "_size",
+        "_spans",
+        "_start",
+        "_tensors",
+    )
+
+    def __init__(self, monitor: EdgeMonitor, sequence: int, raw: Any, frame_id: str | None) -> None:
+        self._start = _now()
         self._monitor = monitor
+        self._sequence = sequence
+        self._id = frame_id
         self._raw = raw
-        self._ran = False
+        self._has_run = False
         self._lost: tuple[str, Exception | None] | None = None
         self._tensors: list[CapturedTensor] = []
-        self._names: set[tuple[str, str]] = set()
+        self._size = 0
         self._spans: list[tuple[str, int, int]] = []
-        self._facts: dict[str, Any] = {
-            "exray/kind": "frame",
-            "exray/frame_id": frame_id,
-            "exray/sequence": sequence,
-            "exray/time_ns": time.time_ns(),
-        }
-        self._rule = monitor._sampling.at_begin(frame_id, sequence)
-        self._start = self._facts["exray/monotonic_ns"] = time.monotonic_ns()
+        self._facts: dict[str, Any] = {}
+        sampling = monitor._sampling
+        # That of most monitors, which needs no hash of the id.
+        self._rule = (
+            "rate"
+            if monitor._logs_all
+            else sampling.at_begin(str(sequence) if frame_id is None else frame_id, sequence)
+        )
+        # Whether it is logged, or still may be.
+        self._is_watched = self._rule is not None or sampling.has_triggers
         if self._is_watched:
             self._guard(self._capture_raw)
 
@@ -361,32 +379,32 @@ class Frame:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        monitor = self._monitor
         if self._rule is None:
-            self._monitor._open.discard(self)
+            monitor._open.discard(self)
             return
-        self._facts["exray/duration_ns"] = time.monotonic_ns() - self._start
         if error is not None:
             self._facts["exray/error"] = f"{type(error).__name__}: {error}"
         self._guard(self._finish)
-        if error is None:
-            self._monitor._raise_failure()
+        if error is None and monitor._failure is not None:
+            monitor._raise_failure()
 
     def stage(self, name: str, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Calls a function of the app, and logs how long it takes; its exceptions pass."""
-        start = time.monotonic_ns()
+        start = _now()
         try:
             return function(*args, **kwargs)
         finally:
-            self._add_span(name, start, time.monotonic_ns())
+            self._spans.append((name, start, _now()))
 
     @contextlib.contextmanager
     def span(self, name: str) -> Iterator[None]:
         """Logs how long the body of a `with` takes."""
-        start = time.monotonic_ns()
+        start = _now()
         try:
             yield
         finally:
-            self._add_span(name, start, time.monotonic_ns())
+            self._spans.append((name, start, _now()))
 
     def run(self, model: Any, feed: Any) -> Any:
         """Runs the model, and logs what the level says.
@@ -403,20 +421,21 @@ class Frame:
         Raises:
             DataError: The interpreter has no such input.
         """
-        runner = self._monitor._runner(model)
-        if self._ran:
+        monitor = self._monitor
+        runner = monitor._runners.get(id(model)) or monitor._runner(model)
+        if self._has_run:
             self._guard(self._refuse_run)
             return runner.run(feed)[0]
-        self._ran = True
-        if self._is_watched and self._monitor.level != "outputs":
+        self._has_run = True
+        if self._is_watched and monitor.level != "outputs":
             # Before the run: a function may change what it is given.
-            self._guard(self._capture, "input", runner, feed)
-        if self._monitor._op_hook is None:
+            self._guard(self._capture, "input", runner.inputs(feed), runner.quantization["input"])
+        if monitor._op_hook is None:
             result, start, end = runner.run(feed)
         else:
             with self._timing(runner):
                 result, start, end = runner.run(feed)
-        self._add_span("inference", start, end)
+        self._spans.append(("inference", start, end))
         if self._is_watched:
             self._guard(self._after_run, runner, result)
         return result
@@ -424,12 +443,12 @@ class Frame:
     def inputs(self, feed: Any) -> None:
         """Logs the inputs of a model that the app runs itself: name to array, or one array."""
         if self._is_watched and self._monitor.level != "outputs":
-            self._guard(self._capture_named, "input", feed, {})
+            self._guard(self._capture, "input", named(feed, "input"), {})
 
     def outputs(self, values: Any) -> None:
         """Logs the outputs of a model that the app runs itself: name to array, or one array."""
         if self._is_watched:
-            self._guard(self._capture_outputs, values, {})
+            self._guard(self._capture_outputs, named(values, "output"), {})
 
     def layers(self, values: Mapping[str, Any]) -> None:
         """Logs layers of a model that the app runs itself: name to array, in the order of execution."""
@@ -444,14 +463,10 @@ class Frame:
     def keep(self) -> None:
         """Logs the frame though no rule says so: what follows, and its raw input if nobody has changed that yet."""
         if self._rule is None:
-            watched, self._rule = self._is_watched, "app"
-            if not watched:
+            self._rule = "app"
+            if not self._is_watched and self._lost is None:
+                self._is_watched = True
                 self._guard(self._capture_raw)
-
-    @property
-    def _is_watched(self) -> bool:
-        """Whether the frame is logged or still may be."""
-        return self._lost is None and (self._rule is not None or self._monitor._sampling.has_triggers)
 
     def _guard(self, function: Callable[..., None], *args: Any) -> None:
         """Does what is the monitor's, not the app's.
@@ -467,12 +482,9 @@ class Frame:
         except Exception as e:
             self._monitor._problem("internal", e)
 
-    def _add_span(self, name: str, start: int, end: int) -> None:
-        self._spans.append((name, start - self._start, end - start))
-
     def _timing(self, runner: Runner) -> contextlib.AbstractContextManager[None]:
         monitor = self._monitor
-        wanted = self._rule is not None and self._lost is None and monitor.level == "layers"
+        wanted = self._rule is not None and self._is_watched and monitor.level == "layers"
         if wanted and isinstance(runner, InterpreterRunner):
             return self._ops_timed(runner)
         return contextlib.nullcontext()
@@ -492,70 +504,66 @@ class Frame:
                 self._facts[key] = list(values)
 
     def _capture_raw(self) -> None:
-        writer = self._monitor._writer
-        # Nothing is copied of a frame that is lost for sure; one that waits for a trigger may meet an empty queue.
-        if self._rule is not None and (writer is None or writer.is_full):
-            self._lost = ("closed" if writer is None else "queue", None)
-        elif self._raw is not None and self._monitor._raw != "none":
-            raw = named(self._raw, "input")
-            for name, value in raw.items():
-                self._add("raw", name, value)
-        self._raw = None
+        raw, self._raw = self._raw, None
+        if self._rule is not None:
+            writer = self._monitor._writer
+            # Nothing is copied of a frame that is lost for sure; one that waits for a trigger may meet an empty queue.
+            refusal = "closed" if writer is None else writer.refusal
+            if refusal is not None:
+                self._lose(refusal, None)
+                return
+        if raw is not None and self._monitor._raw != "none":
+            self._capture("raw", named(raw, "input"), {})
 
-    def _capture(self, role: str, runner: Runner, feed: Any) -> None:
-        self._capture_named(role, runner.inputs(feed), runner.quantization(role))
+    def _capture(self, role: str, values: Mapping[str, Any], quantization: Mapping[str, Quantization | None]) -> None:
+        copy = self._monitor._pool.copy
+        for name, value in values.items():
+            if self._lost is not None:
+                return
+            try:
+                copied = copy(role, name, value, quantization.get(name))
+            except (TypeError, ValueError) as e:
+                self._lose("encode", TypeError(f"{role} {name}: {e}"))
+                return
+            self._tensors.append(copied)
+            self._size += copied.size
 
-    def _capture_named(self, role: str, values: Any, quantization: Mapping[str, Quantization | None]) -> None:
-        for name, value in named(values, role).items():
-            self._add(role, name, value, quantization.get(name))
-
-    def _capture_outputs(self, values: Any, quantization: Mapping[str, Quantization | None]) -> None:
-        outputs = named(values, "output")
-        for name, value in outputs.items():
-            self._add("output", name, value, quantization.get(name))
+    def _capture_outputs(self, outputs: Mapping[str, Any], quantization: Mapping[str, Quantization | None]) -> None:
+        self._capture("output", outputs, quantization)
         sampling = self._monitor._sampling
-        if outputs and sampling.has_triggers:
-            label = int(np.argmax(np.asarray(next(iter(outputs.values())))))
-            with self._monitor._lock:
-                previous, self._monitor._label = self._monitor._label, label
-            if self._rule is None:
-                arrays = {name: np.asarray(value) for name, value in outputs.items()}
-                real = {n: q.dequantize(a) if (q := quantization.get(n)) else a for n, a in arrays.items()}
-                try:
-                    self._rule = sampling.after_run(real, label, previous)
-                # The predicate is the app's own code.
-                except Exception as e:
-                    self._monitor._problem("trigger", e)
+        if not sampling.has_triggers or not outputs:
+            return
+        label = int(np.argmax(np.asarray(next(iter(outputs.values())))))
+        with self._monitor._lock:
+            previous, self._monitor._label = self._monitor._label, label
+        if self._rule is None:
+            arrays = {name: np.asarray(value) for name, value in outputs.items()}
+            real = {n: q.dequantize(a) if (q := quantization.get(n)) else a for n, a in arrays.items()}
+            try:
+                self._rule = sampling.after_run(real, label, previous)
+            # The predicate is the app's own code.
+            except Exception as e:
+                self._monitor._problem("trigger", e)
 
     def _capture_layers(self, values: Mapping[str, Any]) -> None:
-        for index, (name, value) in enumerate(values.items()):
-            self._add("layer", f"{index}/{name}", value)
+        self._capture("layer", {f"{i}/{name}": value for i, (name, value) in enumerate(values.items())}, {})
 
     def _after_run(self, runner: Runner, result: Any) -> None:
         self._facts["exray/runtime"] = runner.runtime
-        self._capture_outputs(result, runner.quantization("output"))
-        if self._rule is None or self._monitor.level != "layers" or not isinstance(runner, InterpreterRunner):
+        self._capture_outputs(runner.outputs(result), runner.quantization["output"])
+        if self._monitor.level != "layers" or self._rule is None or not isinstance(runner, InterpreterRunner):
             return
         layers = runner.layers()
         if layers is None:
             message = "the interpreter does not keep its layers: make it with experimental_preserve_all_tensors=True"
             self._monitor._problem("layers", RuntimeError(message))
             return
-        for info, view in layers.items():
-            self._add("layer", info.name, view, info.quantization)
+        quantization = {info.name: info.quantization for info in layers}
+        self._capture("layer", {info.name: view for info, view in layers.items()}, quantization)
 
-    def _add(self, role: str, name: str, value: Any, quantization: Quantization | None = None) -> None:
-        if self._lost is not None:
-            return
-        if (role, name) in self._names:
-            self._monitor._problem("internal", ValueError(f"{role} {name} is given twice; the first one is logged"))
-            return
-        self._names.add((role, name))
-        try:
-            as_hash = role == "raw" and self._monitor._raw == "hash"
-            self._tensors.append(self._monitor._pool.copy(role, name, value, quantization, as_hash))
-        except (TypeError, ValueError) as e:
-            self._lost = ("encode", TypeError(f"{role} {name}: {e}"))
+    def _lose(self, reason: str, error: Exception | None) -> None:
+        self._lost = (reason, error)
+        self._is_watched = False
 
     def _log_value(self, key: str, value: Any) -> None:
         try:
@@ -567,23 +575,44 @@ class Frame:
         self._monitor._problem("run", RuntimeError("a frame is one run of the model; the second one is not logged"))
 
     def _finish(self) -> None:
+        end = _now()
         monitor = self._monitor
-        with monitor._lock:
-            if self not in monitor._open:  # the footer has counted it
-                return
-            monitor._open.remove(self)
-            monitor._sampled += 1
-            dropped = sum(monitor._lost.values())
-        if self._lost is not None:
-            monitor._count_lost(*self._lost)
+        assert self._rule is not None
+        if not self._leave():  # the footer has counted it
             return
-        self._facts["exray/sampled_by"] = self._rule
-        self._facts["exray/dropped"] = dropped
-        monitor._submit(CapturedFrame(self._facts, self._spans, self._tensors))
+        if self._lost is not None:
+            monitor._refuse(*self._lost)
+            return
+        captured = CapturedFrame(
+            self._sequence,
+            self._id,
+            self._rule,
+            self._start,
+            end,
+            monitor._dropped,
+            self._spans,
+            self._facts,
+            self._tensors,
+            self._size,
+        )
+        writer = monitor._writer
+        refusal = "closed" if writer is None else writer.submit(captured)
+        if refusal is not None:
+            monitor._refuse(refusal, None)
+
+    def _leave(self) -> bool:
+        """Takes the frame from those that are open; returns False if somebody has done so."""
+        try:
+            self._monitor._open.remove(self)
+        except KeyError:
+            return False
+        return True
 
 
 class _OffFrame(Frame):
     """The frame of a monitor that is off: it calls what the app hands over, and does nothing else."""
+
+    __slots__ = ("_runners",)
 
     def __init__(self, monitor: EdgeMonitor) -> None:
         self._monitor = monitor
@@ -659,7 +688,7 @@ def _user_value(value: Any) -> list[bytes] | list[int] | list[float]:
     listed = value.ravel().tolist() if isinstance(value, np.ndarray | np.generic) else value
     listed = list(listed) if isinstance(listed, list | tuple) else [listed]
     if all(isinstance(v, bytes | str) for v in listed):
-        return [v.encode("utf-8", "replace") if isinstance(v, str) else v for v in listed]
+        return [example.utf8(v) if isinstance(v, str) else v for v in listed]
     if all(isinstance(v, int | np.integer) and int(v) in _INT64 for v in listed):
         return [int(v) for v in listed]
     is_float = any(isinstance(v, float | np.floating) for v in listed)

@@ -15,6 +15,7 @@ from edge_exray.models.tensors import Quantization
 
 # What the runtime calls a node that stands for a delegate.
 _DELEGATE = "DELEGATE"
+_now = time.monotonic_ns
 
 Feed = Mapping[str, np.ndarray] | np.ndarray
 Run = tuple[Any, int, int]
@@ -39,6 +40,7 @@ class InterpreterRunner:
 
     Attributes:
         runtime: Name of the package that it comes from.
+        quantization: That of each `"input"` and `"output"`, by name.
     """
 
     def __init__(self, interpreter: Any) -> None:
@@ -49,22 +51,27 @@ class InterpreterRunner:
         of = signatures[0] if len(signatures) == 1 else {"inputs": {}, "outputs": {}}
         self._inputs = _infos(inputs, of["inputs"])
         self._outputs = _infos(outputs, of["outputs"])
-        self._quantization = {
+        self.quantization = {
             role: {info.name: info.quantization for info in infos}
             for role, infos in (("input", self._inputs), ("output", self._outputs))
         }
+        self._name_of = {info.index: info.name for info in self._inputs}
+        self._results = [(info.name, info.index) for info in self._outputs]
         # An app may use the tensors' own names, which it finds in the details.
         self._index = {d["name"]: int(d["index"]) for d in inputs} | {i.name: i.index for i in self._inputs}
 
     def run(self, feed: Feed) -> Run:
         """Sets the inputs, invokes, and reads the outputs; exceptions of the interpreter pass."""
         interpreter = self._interpreter
-        for name, value in self._named(feed).items():
-            interpreter.set_tensor(self._indexed(name), value)
-        start = time.monotonic_ns()
+        for name, value in (feed if type(feed) is dict else self._named(feed)).items():
+            interpreter.set_tensor(self._index.get(name) or self._indexed(name), value)
+        start = _now()
         interpreter.invoke()
-        end = time.monotonic_ns()
-        return {info.name: interpreter.get_tensor(info.index) for info in self._outputs}, start, end
+        end = _now()
+        result = {}
+        for name, index in self._results:
+            result[name] = interpreter.get_tensor(index)
+        return result, start, end
 
     def call(self, feed: Feed) -> dict[str, np.ndarray]:
         """Does what `run` does, and returns the outputs alone."""
@@ -72,12 +79,11 @@ class InterpreterRunner:
 
     def inputs(self, feed: Feed) -> dict[str, Any]:
         """Returns what a feed puts into the inputs, by the names under which they are logged."""
-        names = {info.index: info.name for info in self._inputs}
-        return {names[self._indexed(name)]: value for name, value in self._named(feed).items()}
+        return {self._name_of[self._indexed(name)]: value for name, value in self._named(feed).items()}
 
-    def quantization(self, role: str) -> dict[str, Quantization | None]:
-        """Returns that of each input or output (`role`), by name."""
-        return self._quantization[role]
+    def outputs(self, result: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns what a run returned, which has names."""
+        return result
 
     @contextlib.contextmanager
     def timed_ops(self, hook: Any) -> Iterator[list[tuple[int, str, int]]]:
@@ -173,23 +179,25 @@ class FunctionRunner:
     """Runs a function of the app: what it is given goes to it, what it returns goes back."""
 
     runtime = "function"
+    # A function does not tell.
+    quantization: Mapping[str, dict[str, Quantization | None]] = {"input": {}, "output": {}}
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.call = function
 
     def run(self, feed: Any) -> Run:
         """Calls the function; its exceptions pass."""
-        start = time.monotonic_ns()
+        start = _now()
         result = self.call(feed)
-        return result, start, time.monotonic_ns()
+        return result, start, _now()
 
     def inputs(self, feed: Any) -> dict[str, Any]:
         """Returns what the function is given; one array without a name is called `input`."""
         return named(feed, "input")
 
-    def quantization(self, _role: str) -> dict[str, Quantization | None]:
-        """Returns nothing: a function does not tell."""
-        return {}
+    def outputs(self, result: Any) -> dict[str, Any]:
+        """Returns what it returned; one array without a name is called `output`."""
+        return named(result, "output")
 
 
 Runner = InterpreterRunner | FunctionRunner

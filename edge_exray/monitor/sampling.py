@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from edge_exray import errors
+from edge_exray.monitor import example
 
 Predicate = Callable[[Mapping[str, np.ndarray]], bool]
 """Told the outputs of a frame, name to real values (dequantised)."""
@@ -98,7 +99,7 @@ class Sampling:
 
 def hashed(frame_id: str, seed: int) -> int:
     """Returns a number below 2**32 that is as good as random: CRC-32, finished by MurmurHash3's fmix32."""
-    h = zlib.crc32(frame_id.encode(), zlib.crc32(struct.pack("<Q", seed)))
+    h = zlib.crc32(example.utf8(frame_id), zlib.crc32(struct.pack("<Q", seed)))
     h = (h ^ (h >> 16)) * 0x85EBCA6B & _WORD
     h = (h ^ (h >> 13)) * 0xC2B2AE35 & _WORD
     return h ^ (h >> 16)

@@ -16,7 +16,9 @@ from edge_exray.monitor.storage import LogFiles
 
 POLICIES = ("drop", "block")
 # Smaller tensors become bytes: reusing memory saves nothing there.
-_POOLED_BYTES = 2**16
+_POOLED_BYTES = 2**18
+# Most arrays are of one of these, whose bytes are what is logged: asking this is quicker than asking why.
+_PLAIN = frozenset(map(np.dtype, "?bBhHiIlLqQefdFD"))
 # Below that, zstd's own head is larger than what it saves.
 _MIN_COMPRESSED = 64
 
@@ -30,7 +32,7 @@ class CapturedTensor(NamedTuple):
         shape: Its shape.
         quantization: None when it is not quantised.
         content: The elements, little-endian: bytes, a uint8 array of a `Pool`, or the texts.
-        as_hash: Whether only its hash is logged.
+        size: Bytes of them.
     """
 
     role: str
@@ -39,38 +41,53 @@ class CapturedTensor(NamedTuple):
     shape: tuple[int, ...]
     quantization: Quantization | None
     content: Part | list[bytes]
-    as_hash: bool
-
-    @property
-    def size(self) -> int:
-        """Bytes of the elements."""
-        return sum(map(len, self.content)) if isinstance(self.content, list) else len(self.content)
+    size: int
 
 
 class CapturedFrame(NamedTuple):
-    """What is logged of a frame.
+    """What is logged of a frame, as the app's thread leaves it; all that can wait is worked out when it is written.
 
     Attributes:
+        sequence: Number in the run.
+        frame_id: What the app called it; None: the number.
+        sampled_by: The rule that chose it.
+        start, end: When it began and ended, in nanoseconds of the monotonic clock.
+        dropped: How many frames the run had lost by then.
+        spans: Stage, begin and end, of each run of a stage.
         facts: Key to what `example.feature` takes.
-        spans: Stage, begin and duration in nanoseconds, of each run of a stage.
         tensors: Copies.
+        size: Bytes of those.
     """
 
-    facts: dict[str, Any]
+    sequence: int
+    frame_id: str | None
+    sampled_by: str
+    start: int
+    end: int
+    dropped: int
     spans: list[tuple[str, int, int]]
+    facts: dict[str, Any]
     tensors: list[CapturedTensor]
-
-    @property
-    def size(self) -> int:
-        """Bytes of its tensors."""
-        return sum(tensor.size for tensor in self.tensors)
+    size: int
 
     def features(self) -> dict[str, Any]:
-        """Returns the facts and the spans as features."""
-        found = dict(self.facts)
-        for name, start, duration in self.spans:
-            found.setdefault(f"span_ns/{name}", []).append(duration)
-            found.setdefault(f"span_start_ns/{name}", []).append(start)
+        """Returns what `schemas/edge_log.md` says of a frame, its tensors excepted."""
+        # The app's thread has asked one clock only.
+        since = time.monotonic_ns() - self.start
+        found = {
+            "exray/kind": "frame",
+            "exray/frame_id": str(self.sequence) if self.frame_id is None else example.utf8(self.frame_id),
+            "exray/sequence": self.sequence,
+            "exray/time_ns": time.time_ns() - since,
+            "exray/monotonic_ns": self.start,
+            "exray/duration_ns": self.end - self.start,
+            "exray/sampled_by": self.sampled_by,
+            "exray/dropped": self.dropped,
+            **self.facts,
+        }
+        for name, start, end in self.spans:
+            found.setdefault(f"span_ns/{name}", []).append(end - start)
+            found.setdefault(f"span_start_ns/{name}", []).append(start - self.start)
         return found
 
 
@@ -87,29 +104,31 @@ class Pool:
         self._free: dict[int, list[np.ndarray]] = collections.defaultdict(list)
         self._free_bytes = 0
 
-    def copy(
-        self, role: str, name: str, array: Any, quantization: Quantization | None = None, as_hash: bool = False
-    ) -> CapturedTensor:
+    def copy(self, role: str, name: str, array: Any, quantization: Quantization | None = None) -> CapturedTensor:
         """Copies an array, or a text.
 
         Raises:
             TypeError: It cannot be logged.
         """
-        # Not as a NumPy text, which loses zeros at its end.
-        array = np.array(array, object) if type(array) in (bytes, str) else np.asarray(array)
-        dtype = array.dtype
+        if type(array) is not np.ndarray:
+            # Not as a NumPy text, which loses zeros at its end.
+            array = np.array(array, object) if type(array) in (bytes, str) else np.asarray(array)
+        dtype, size = array.dtype, array.nbytes
         content: Part | list[bytes]
-        if dtype.kind in tensors.STRING_KINDS:
+        if dtype in _PLAIN and size < _POOLED_BYTES:
+            content = array.tobytes()
+        elif dtype.kind in tensors.STRING_KINDS:
             content = tensors.strings(array)
+            size = sum(map(len, content))
         elif dtype.byteorder == ">":
             content = array.astype(dtype.newbyteorder("<")).tobytes()
-        elif array.nbytes < _POOLED_BYTES:
+        elif size < _POOLED_BYTES:
             content = array.tobytes()
         else:
-            content = self._take(array.nbytes)
+            content = self._take(size)
             # NumPy's own copying gives up the interpreter's lock, and the app would wait to get it back.
             content.data[:] = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
-        return CapturedTensor(role, name, dtype, array.shape, quantization, content, as_hash)
+        return CapturedTensor(role, name, dtype, array.shape, quantization, content, size)
 
     def give_back(self, frame: CapturedFrame) -> None:
         """Takes the memory of a frame that nobody reads any more."""
@@ -129,7 +148,10 @@ class Pool:
 
 
 def encode(
-    frame: CapturedFrame, compress: Callable[[Part], bytes] | None = None, more: dict[str, Any] | None = None
+    frame: CapturedFrame,
+    compress: Callable[[Part], bytes] | None = None,
+    more: dict[str, Any] | None = None,
+    hash_raw: bool = False,
 ) -> list[Part]:
     """Encodes a frame as the pieces of a record; big tensors are not copied.
 
@@ -137,6 +159,7 @@ def encode(
         frame: The frame.
         compress: Of tensors; None leaves them plain.
         more: More features.
+        hash_raw: Whether only the hashes of raw tensors are logged.
 
     Raises:
         OverflowError: It is larger than a record can be.
@@ -150,7 +173,7 @@ def encode(
         content = tensor.content
         # The app waits for the interpreter's lock up to its switch interval, unless it is given up.
         time.sleep(0)
-        if tensor.as_hash:
+        if hash_raw and tensor.role == "raw":
             digest = tensors.sha256(content if isinstance(content, list) else [content])
             parts.append(described + example.feature(f"{tensor.role}.sha256/{tensor.name}", digest))
             continue
@@ -174,11 +197,14 @@ class Writer:
         pool: Gets the memory of the frames back.
         policy: `"drop"`: a frame that finds the queue full is lost; `"block"`: it waits.
         queue_bytes: How many bytes of tensors wait at most; a single larger frame waits alone.
-        compress: See `encode`.
+        hash_raw, compress: See `encode`.
         observe: Returns features that are read when a frame is written.
         on_written: Called after a frame is in the log.
         on_lost: Called with the reason, and the exception, of a frame that is not.
         on_problem: Called with kind and exception of what failed besides.
+
+    Attributes:
+        taken: How many frames it took.
     """
 
     def __init__(
@@ -188,6 +214,7 @@ class Writer:
         *,
         policy: str,
         queue_bytes: int,
+        hash_raw: bool,
         compress: Callable[[Part], bytes] | None,
         observe: Callable[[], dict[str, Any]],
         on_written: Callable[[], None],
@@ -195,21 +222,24 @@ class Writer:
         on_problem: Callable[[str, Exception], None],
     ) -> None:
         self._files, self._pool, self._compress, self._observe = files, pool, compress, observe
-        self._policy, self._queue_bytes = policy, queue_bytes
+        self._policy, self._queue_bytes, self._hash_raw = policy, queue_bytes, hash_raw
         self._on_written, self._on_lost, self._on_problem = on_written, on_lost, on_problem
         # Simple queues and plain locks, because they cost an app the least.
         self._queue: queue.SimpleQueue[CapturedFrame | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._waiting_bytes = 0
+        self.taken = 0
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="edge-exray monitor", daemon=True)
         self._thread.start()
 
     @property
-    def is_full(self) -> bool:
-        """Whether a frame would be lost now."""
-        return self._policy == "drop" and self._waiting_bytes >= self._queue_bytes
+    def refusal(self) -> str | None:
+        """Why any frame would be lost now; None when it may be taken."""
+        if self._waiting_bytes >= self._queue_bytes and self._policy == "drop":
+            return "queue"
+        return "closed" if self._closing else None
 
     def submit(self, frame: CapturedFrame) -> str | None:
         """Queues a frame; returns the reason if it is lost."""
@@ -222,6 +252,7 @@ class Writer:
             if self._closing:
                 return "closed"
             self._waiting_bytes += size
+            self.taken += 1
             self._queue.put(frame)
         return None
 
@@ -249,7 +280,8 @@ class Writer:
 
     def _write(self, frame: CapturedFrame) -> None:
         try:
-            self._files.append(encode(frame, self._compress, self._observe()))
+            frame = frame._replace(tensors=self._first_ones(frame.tensors))
+            self._files.append(encode(frame, self._compress, self._observe(), self._hash_raw))
         except OverflowError as e:
             self._on_lost("too_large", e)
         except OSError as e:
@@ -259,3 +291,13 @@ class Writer:
             self._on_lost("encode", e)
         else:
             self._on_written()
+
+    def _first_ones(self, captured: list[CapturedTensor]) -> list[CapturedTensor]:
+        """Leaves out what an app has given before under the same name."""
+        found: dict[tuple[str, str], CapturedTensor] = {}
+        for tensor in captured:
+            role, name = key = tensor[:2]
+            if found.setdefault(key, tensor) is not tensor:
+                error = ValueError(f"{role} {name} is given twice; the first one is logged")
+                self._on_problem("internal", error)
+        return list(found.values())

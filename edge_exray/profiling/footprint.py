@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from edge_exray import errors
+from edge_exray import errors, processes
 from edge_exray.models.graph import tensorflow_ops
 
 
@@ -51,7 +51,7 @@ def measure_footprint(
     """
     path = os.fspath(path)
     command = [sys.executable, "-m", __name__, path, kernels, str(num_threads), *([signature] if signature else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, check=False)
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         raise errors.ProfilingError(
@@ -123,4 +123,5 @@ def _peak() -> int:
 
 
 if __name__ == "__main__":
+    processes.end_with_parent()
     print(json.dumps(dataclasses.asdict(_measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:]))))

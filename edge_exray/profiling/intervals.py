@@ -2,7 +2,9 @@
 
 Runs that follow each other are alike: a processor that is busy now is busy a moment later. A confidence interval that
 takes them for independent would be too narrow. Runs are therefore timed in blocks, and each interval is as wide as the
-blocks differ. It asks for no shape of the distribution, because timings have none: they have a floor and a long tail.
+blocks differ, one by one and gathered to ever longer ones, because a clock that steps or a neighbour that comes and goes
+makes blocks alike that follow each other. It asks for no shape of the distribution, because timings have none: they
+have a floor and a long tail.
 """
 
 import math
@@ -14,7 +16,8 @@ import numpy as np
 # What turns the median absolute deviation of normal values into their standard deviation.
 _MAD_TO_DEVIATION = 1.4826
 _OUTLYING_DEVIATIONS = 3
-_MIN_BLOCKS = 2
+# Fewer blocks than that tell too little of how much they differ.
+_FEWEST_GATHERED = 8
 
 
 def percentile_interval(
@@ -28,10 +31,12 @@ def percentile_interval(
     how much more the share of values below the percentile varies between blocks than chance explains (Woodruff,
     Confidence Intervals for Medians and Other Position Measures, 1952), and corrected for the few blocks that this was
     learned from (Korn & Graubard, Confidence Intervals for Proportions with Small Expected Number of Positive Counts
-    Estimated from Survey Data, 1998).
+    Estimated from Survey Data, 1998). Neighbouring blocks are alike as well when two, four, eight... of them gathered to
+    one, as long as there are eight, differ by more than chance would let them in one of twenty cases; then the least
+    such size counts (Flyvbjerg & Petersen, Error Estimates on Averages of Correlated Data, 1989).
 
     Args:
-        blocks: The values, block by block.
+        blocks: The values, block by block, in the order of time.
         percentile: In (0, 100).
         confidence: In (0, 1).
 
@@ -93,14 +98,36 @@ def count_outliers(values: Sequence[float]) -> int:
 def _effective_size(blocks: Sequence[Sequence[float]], value: float, q: float, confidence: float) -> float:
     """Returns how many independent values the blocks are worth at a percentile."""
     sizes = np.array([len(block) for block in blocks], float)
+    below = np.array([np.sum(np.asarray(block, float) <= value) for block in blocks])
+    least = total = float(sizes.sum())
+    if len(sizes) > 1 and sizes.max() > 1:
+        least = _corrected_size(total, max(_effect(sizes, below, q), 1.0), len(sizes), confidence)
+    while len(sizes) >= 2 * _FEWEST_GATHERED:
+        starts = np.arange(0, len(sizes), 2)
+        sizes, below = np.add.reduceat(sizes, starts), np.add.reduceat(below, starts)
+        effect = _effect(sizes, below, q)
+        if effect > _chance_effect(len(sizes) - 1):
+            least = min(least, _corrected_size(total, effect, len(sizes), confidence))
+    return least
+
+
+def _effect(sizes: np.ndarray, below: np.ndarray, q: float) -> float:
+    """Returns how many times as much as by chance the share of values below a percentile varies between blocks."""
     total = sizes.sum()
-    if len(blocks) < _MIN_BLOCKS or sizes.max() == 1:
-        return float(total)
-    below = np.array([np.mean(np.asarray(block, float) <= value) for block in blocks])
-    between = float(np.sum(sizes**2 * (below - q) ** 2) / total**2) * len(blocks) / (len(blocks) - 1)
-    effect = max(between / (q * (1 - q) / total), 1.0)
-    corrected = total / effect * (_t(confidence, total - 1) / _t(confidence, len(blocks) - 1)) ** 2
-    return float(min(corrected, total))
+    between = np.sum((below - q * sizes) ** 2) / total**2 * len(sizes) / (len(sizes) - 1)
+    return float(between / (q * (1 - q) / total))
+
+
+def _chance_effect(freedom: int) -> float:
+    """Returns what chance exceeds in one of twenty cases: a quantile of chi-squared over its degrees of freedom, as
+    approximated by Wilson & Hilferty, The Distribution of Chi-Square, 1931.
+    """
+    part = 2 / (9 * freedom)
+    return (1 - part + statistics.NormalDist().inv_cdf(0.95) * math.sqrt(part)) ** 3
+
+
+def _corrected_size(total: float, effect: float, blocks: int, confidence: float) -> float:
+    return min(total / effect * (_t(confidence, total - 1) / _t(confidence, blocks - 1)) ** 2, total)
 
 
 def _t(confidence: float, freedom: float) -> float:

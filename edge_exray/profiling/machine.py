@@ -83,6 +83,11 @@ def describe() -> dict[str, Any]:
     }
 
 
+def identity() -> dict[str, Any]:
+    """Returns the part of `describe` without which latencies cannot be compared."""
+    return {key: value for key, value in describe().items() if key in _IDENTITY}
+
+
 def differences(one: dict[str, Any] | None, other: dict[str, Any] | None) -> list[str]:
     """Returns in words what makes the latencies of two machines incomparable; nothing when they are alike.
 

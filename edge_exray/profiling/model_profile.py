@@ -99,6 +99,8 @@ class ModelProfile:
         edge_ratio: How many times as long as this model the edge model takes: `"p50"`, its confidence `"interval"`
             [lower, upper] or None, and the number of pairs of `"blocks"` that tell, see
             `edge_exray.profiling.intervals.ratio_interval`; None for the edge model itself.
+        yardstick: How many times as long as the op of `edge_exray.profiling.yardstick` it takes, in the form of
+            `edge_ratio`, and the `"ms"` that the op took; None where that was not timed beside it.
         device: The machine that a profile from elsewhere was measured on, see `edge_exray.profiling.device_profile`;
             what it does not tell (`bytes`, `num_threads`, `init_ms`, `memory_bytes`) is None. None for this machine.
     """
@@ -122,6 +124,7 @@ class ModelProfile:
     signature: str | None = None
     fingerprint: str | None = None
     edge_ratio: dict[str, Any] | None = None
+    yardstick: dict[str, Any] | None = None
     device: dict[str, Any] | None = None
 
     @property

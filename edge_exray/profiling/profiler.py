@@ -10,6 +10,7 @@ import dataclasses
 import os
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from edge_exray.profiling.model_profile import Latency, ModelProfile, OpTime
 from edge_exray.profiling.op_profiler import HookProfiler, OpProfiler, OpSample, Subject
 from edge_exray.profiling.spec import ProfileSpec
 from edge_exray.profiling.timing import Blocks, InferenceTimer
+from edge_exray.profiling.yardstick import open_yardstick
 
 EDGE = "edge"
 PERCENTILES = (50, 90, 99)
@@ -89,25 +91,32 @@ def profile_models(
         cases = [_open(opened, role, path, spec, feeds, signature) for role, path in models.items()]
         # What makes models of its own inside `time` would disturb the others.
         interleaved = [case.profiler for case in cases if not isinstance(case.profiler, IsolatedProfiler)]
-        timers: list[timing.Timer] = [*(case.timer for case in cases), *interleaved]
+        timers: list[timing.Timer] = [*(case.timer for case in cases), *interleaved, open_yardstick(spec.num_threads)]
         tolerance = spec.precision or _WARMUP_TOLERANCE
         settled = [timing.warm_up(timer, spec.warmup_runs, tolerance) for timer in timers]
         load = machine.LoadMeter()
         roles = [case.role for case in cases]
         timed = timing.interleave(
             timers,
-            timing.Plan(spec.runs, spec.runs if spec.precision is None else spec.max_runs, spec.max_seconds),
+            plan(spec),
             lambda blocks: suffices(dict(zip(roles, blocks, strict=False)), spec),
         )
         others_share = load.others_share()
-        wholes = dict(zip(map(id, interleaved), timed[len(cases) :], strict=True))
+        wholes = dict(zip(map(id, interleaved), timed[len(cases) : -1], strict=True))
         walls = dict(zip(roles, timed, strict=False))
         profiles = []
         for case, rests in zip(cases, settled, strict=False):
             whole = wholes.get(id(case.profiler)) or [case.profiler.time(spec.runs)]
             noise = _noise(case, walls[case.role], rests, others_share, spec)
-            profiles.append(_profile(case, walls, whole, noise, spec))
+            profiles.append(_profile(case, walls, whole, timed[-1], noise, spec))
     return profiles
+
+
+def plan(spec: ProfileSpec) -> timing.Plan:
+    """Returns how often models are run."""
+    if spec.precision is None:
+        return timing.Plan(spec.runs, spec.runs, spec.max_seconds)
+    return timing.Plan(spec.runs, spec.max_runs, spec.max_seconds, spec.min_seconds)
 
 
 def suffices(walls: Mapping[str, Blocks], spec: ProfileSpec) -> bool:
@@ -238,15 +247,14 @@ def _noise(case: _Case, blocks: Blocks, settled: bool, others_share: float | Non
 
 
 def _profile(
-    case: _Case, walls: Mapping[str, Blocks], whole: Blocks | list[list[float]], noise: machine.Noise, spec: ProfileSpec
+    case: _Case, walls: Mapping[str, Blocks], whole: Blocks, yardstick: Blocks, noise: machine.Noise, spec: ProfileSpec
 ) -> ModelProfile:
     subject, model = case.subject, case.subject.model
     latency = _latency(walls[case.role], spec.confidence)
     ops, scale = _op_times(subject, case.profiler.op_samples(), latency.p50, spec.confidence)
     ratio = None
     if case.role != EDGE and EDGE in walls:
-        p50, interval = intervals.ratio_interval(walls[EDGE], walls[case.role], spec.confidence)
-        ratio = {"p50": p50, "interval": list(interval) if interval else None, "blocks": len(walls[EDGE])}
+        ratio = _ratio(walls[EDGE], walls[case.role], spec.confidence)
     return ModelProfile(
         role=case.role,
         path=model.path,
@@ -267,7 +275,16 @@ def _profile(
         signature=subject.signature,
         fingerprint=model.fingerprint,
         edge_ratio=ratio,
+        yardstick={
+            "ms": statistics.median(map(min, yardstick)),
+            **_ratio(walls[case.role], yardstick, spec.confidence),
+        },
     )
+
+
+def _ratio(blocks: Blocks, others: Blocks, confidence: float) -> dict[str, Any]:
+    p50, interval = intervals.ratio_interval(blocks, others, confidence)
+    return {"p50": p50, "interval": list(interval) if interval else None, "blocks": len(blocks)}
 
 
 def _latency(blocks: Blocks, confidence: float) -> Latency:

@@ -113,7 +113,7 @@ def measure_roofline(num_threads: int = 1) -> Roofline:
 
 def _peak(dtype: str, num_threads: int) -> float:
     operations = 2 * _PIXELS**2 * _CHANNELS**2
-    return operations / _best_seconds(_convolution(dtype), num_threads) / _PER_GIGA
+    return operations / _best_seconds(convolution(dtype, _PIXELS, _CHANNELS), num_threads) / _PER_GIGA
 
 
 def _best_seconds(content: bytes, num_threads: int) -> float:
@@ -132,14 +132,21 @@ def _best_seconds(content: bytes, num_threads: int) -> float:
     return min(times)
 
 
-def _convolution(dtype: str) -> bytes:
+def convolution(dtype: str, pixels: int, channels: int) -> bytes:
+    """Returns a .tflite with a 1 x 1 convolution of a square image that keeps the number of channels.
+
+    Args:
+        dtype: `"float32"` or `"int8"`.
+        pixels: Height and width of the image.
+        channels: Channels.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     options = schema.Conv2DOptionsT()
     options.strideW = options.strideH = options.dilationWFactor = options.dilationHFactor = 1
-    image, weights = (1, _PIXELS, _PIXELS, _CHANNELS), (_CHANNELS, 1, 1, _CHANNELS)
+    image, weights = (1, pixels, pixels, channels), (channels, 1, 1, channels)
     values = np.random.default_rng(0).integers(-127, 128, weights).astype(dtype)
-    bias = np.zeros(_CHANNELS, "float32" if dtype == "float32" else "int32")
+    bias = np.zeros(channels, "float32" if dtype == "float32" else "int32")
     # Of any scales the kernels do the same; these keep the sums within the output.
     tensors = [
         _tensor(image, dtype, 1.0),

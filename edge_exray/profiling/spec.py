@@ -24,7 +24,9 @@ class ProfileSpec(specs.JsonSpec):
         runs: Fewest inferences to time.
         warmup_runs: Fewest inferences before the timed ones.
         precision: Half the width of the median's confidence interval relative to the median. There are more runs until
-            it is reached and every budget of a latency is decided. None makes just `runs`.
+            it is reached and every budget of a latency is decided. None makes just `runs`, as fast as they go.
+        min_seconds: Over how long the runs are spread at least, which is longer than what disturbs the machine: a step
+            of its clock, a neighbour.
         max_runs, max_seconds: Where further runs end at the latest, for all models together.
         confidence: That of the intervals which budgets are judged by.
         profiler: What times single ops: `"hook"`, `"litert_profiler"`, `"isolated"`, or `"auto"`, the first that works.
@@ -49,6 +51,7 @@ class ProfileSpec(specs.JsonSpec):
     runs: int = 50
     warmup_runs: int = 5
     precision: float | None = 0.05
+    min_seconds: float = 1.0
     max_runs: int = 2000
     max_seconds: float = 20.0
     confidence: float = 0.95

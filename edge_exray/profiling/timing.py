@@ -2,9 +2,12 @@
 
 A machine drifts: other processes come and go, the clock follows the temperature. Models that are compared are
 therefore timed in alternating blocks of some runs each, so that what slows the machine down hits all of them alike.
+A clock also steps, and a neighbour comes for a moment: a model of some microseconds could be timed as often as asked for
+while the machine has one of its speeds. The blocks are therefore spread over a while.
 """
 
 import dataclasses
+import itertools
 import math
 import statistics
 import time
@@ -95,11 +98,13 @@ class Plan:
         runs: Fewest runs.
         max_runs: Most runs; the same as `runs` for a fixed number.
         max_seconds: Time after which there are no more than the fewest runs.
+        min_seconds: Time over which the runs are spread at least, as far as `max_seconds` has room for it.
     """
 
     runs: int
     max_runs: int
     max_seconds: float
+    min_seconds: float = 0.0
 
 
 def warm_up(timer: Timer, runs: int, tolerance: float, clock: Clock = time.monotonic) -> bool:
@@ -135,13 +140,15 @@ def interleave(
 ) -> list[Blocks]:
     """Times several things in turn, block by block, the second time in reverse order and so on.
 
-    The first run of a block finds the caches full of another model, as no app does: it is made and not counted.
+    The first run of a block finds the caches full of another model, as no app does: it is made and not counted. Rounds
+    of blocks are so far apart that the most runs take the least time; meanwhile all run on, uncounted, because a
+    processor that idles falls asleep.
 
     Args:
         timers: What to time.
         plan: How often.
-        is_enough: Given the blocks so far, says whether they suffice. It is asked after the fewest runs, and again each
-            time there are half as many more.
+        is_enough: Given the blocks so far, says whether they suffice. It is asked after the fewest runs and the least
+            time, and again each time there are half as many more.
         clock: Seconds.
 
     Returns:
@@ -149,10 +156,13 @@ def interleave(
     """
     timed: list[Blocks] = [[] for _ in timers]
     size = math.ceil(plan.runs / _FIRST_BLOCKS)
+    span = min(plan.min_seconds, plan.max_seconds)
+    apart = span / math.ceil(plan.max_runs / size)
     start = clock()
     done, goal = 0, plan.runs
     while True:
         while done < goal:
+            _idle(timers, start + apart * len(timed[0]), clock)
             runs = min(size, goal - done)
             order = range(len(timers)) if len(timed[0]) % 2 == 0 else reversed(range(len(timers)))
             for i in order:
@@ -162,6 +172,19 @@ def interleave(
             done += runs
             if done >= plan.runs and clock() - start >= plan.max_seconds:
                 return timed
-        if done >= plan.max_runs or is_enough(timed):
+        if done >= plan.max_runs:
             return timed
-        goal = min(math.ceil(done * _GROWTH / size) * size, plan.max_runs)
+        if clock() - start >= span:
+            if is_enough(timed):
+                return timed
+            goal = min(math.ceil(done * _GROWTH / size) * size, plan.max_runs)
+        else:
+            goal = min(goal + size, plan.max_runs)
+
+
+def _idle(timers: Sequence[Timer], until: float, clock: Clock) -> None:
+    """Runs without counting until it is time."""
+    for timer in itertools.cycle(timers):
+        if clock() >= until:
+            return
+        timer.warm()

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from edge_exray import processes
+
 ENDED = (EOFError, BrokenPipeError, pickle.UnpicklingError)
 """What `Child.ask` raises when the process has ended."""
 
@@ -30,7 +32,7 @@ class Child:
     def __init__(self, module: str, request: Any) -> None:
         # Open as long as the process: `close` reads what it wrote.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
+        self._process = processes.start(
             [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
         )
         try:
@@ -63,6 +65,7 @@ class Child:
 
 def serve(main: Callable[[BinaryIO, BinaryIO], None]) -> None:
     """Runs the worker in this process: `main` reads questions from one stream and writes answers to the other."""
+    processes.end_with_parent()
     # Kernels print to the standard output; the answers have a copy of it, and what is printed goes to the error output.
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from edge_exray import errors
+from edge_exray import errors, processes
 from edge_exray.drift.statistics import DriftStatistics
 from edge_exray.drift.values import Values
 from edge_exray.models import isolation
@@ -108,8 +108,10 @@ def find_dead(request: Request, ops: Sequence[int]) -> dict[int, str]:
 
 def _try(request: Request, ops: Sequence[int]) -> str | None:
     """Runs some ops in a fork, and returns how it ended; None when it ended well."""
+    parent = os.getpid()
     process = os.fork()
     if process == 0:
+        processes.end_with_parent(parent)
         # What it prints while it dies is no news.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
         try:

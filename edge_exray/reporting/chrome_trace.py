@@ -12,6 +12,8 @@ from typing import Any
 from edge_exray.reporting import formats
 
 _PROCESS = 1
+_TICKS = 1024
+"""In a microsecond: about a nanosecond each, and a power of two, so that floats add start and duration exactly."""
 _FIGURES = ("flops", "bytes", "gflops_per_s", "gb_per_s", "roofline_share", "interval_ms")
 
 
@@ -33,15 +35,15 @@ def _name(kind: str, track: int, name: str) -> dict[str, Any]:
 
 def _spans(model: Mapping[str, Any], track: int) -> Iterator[dict[str, Any]]:
     place = {"ph": "X", "pid": _PROCESS, "tid": track}
-    # Whole nanoseconds, so that no rounding lets an op end after the inference that it is part of.
+    # Whole ticks, so that no rounding lets an op end after the next one's start: viewers would nest them.
     ends, end = [], 0
     ops = [op for op in model["ops"] if op["ms"] > 0]
     for op in ops:
-        end += round(op["ms"] * 1e6)
+        end += round(op["ms"] * 1e3 * _TICKS)
         ends.append(end)
-    whole = max(end, round(model["latency_ms"]["p50"] * 1e6))
+    whole = max(end, round(model["latency_ms"]["p50"] * 1e3 * _TICKS))
     facts = {"kernels": model["kernels"], "threads": model["num_threads"], "path": model["path"], **model["latency_ms"]}
-    yield {**place, "name": "inference", "cat": "inference", "ts": 0, "dur": whole / 1e3, "args": facts}
+    yield {**place, "name": "inference", "cat": "inference", "ts": 0, "dur": whole / _TICKS, "args": facts}
     for op, start, end in zip(ops, [0, *ends], ends, strict=False):
         args = {"index": op["index"], "output": op["name"], "kernel": op["kernel"], "share": op["share"]}
         args |= {name: op[name] for name in _FIGURES if op.get(name) is not None}
@@ -49,7 +51,7 @@ def _spans(model: Mapping[str, Any], track: int) -> Iterator[dict[str, Any]]:
             **place,
             "name": op["op"],
             "cat": op["kernel"],
-            "ts": start / 1e3,
-            "dur": (end - start) / 1e3,
+            "ts": start / _TICKS,
+            "dur": (end - start) / _TICKS,
             "args": args,
         }

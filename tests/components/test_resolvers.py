@@ -62,17 +62,25 @@ def test_a_resolver_finds_the_last_blessed_report(tmp_path):
 
 @pytest.mark.parametrize("kind", [LayerReport, KernelProfile])
 def test_each_channel_has_its_own_and_none_is_none(kind):
-    def report(artifact_id: int, blessed: int | None) -> types.Artifact:
+    def report(artifact_id: int, blessed: int | None, model: int | None = None) -> types.Artifact:
         made = kind()
         made.id = artifact_id
         if blessed is not None:
             made.set_int_custom_property("blessed", blessed)
+        if model is not None:
+            made.set_int_custom_property("current_model_id", model)
         return made
 
-    channels = {"one": [report(3, 1), report(9, 0), report(7, 1)], "two": [report(4, None)], "three": []}
+    channels = {
+        "one": [report(3, 1), report(9, 0), report(7, 1)],
+        "two": [report(4, None)],
+        "three": [],
+        "the same model again": [report(3, 1, 1), report(4, 0, 2), report(8, 1, 2), report(6, 1, 2), report(9, 0, 3)],
+    }
     found = LatestBlessedStrategy().resolve_artifacts(None, channels)
     assert {name: [artifact.id for artifact in artifacts] for name, artifacts in found.items()} == {
         "one": [7],
         "two": [],
         "three": [],
+        "the same model again": [6],
     }

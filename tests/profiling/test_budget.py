@@ -47,7 +47,7 @@ def judge(spec, *profiles, **given):
     return check
 
 
-PROFILES = [make_profile(), make_profile("float_edge", p50=1.0)]
+PROFILES = [make_profile(), in_turn(2.0, [2.0, 2.0])]
 
 
 @pytest.mark.parametrize(
@@ -168,24 +168,46 @@ def test_too_few_blocks_do_not_decide_a_ratio():
 HERE = {"cpu": "one", "architecture": "x86_64", "logical_cores": 2, "affinity": 2}
 
 
-def stored(p50=1.0, machine=HERE, **changed):
-    return Baseline(make_profile(p50=p50, width=0.01, **changed), machine)
+def in_yardsticks(p50, width=0.01, ms=0.05):
+    """What the yardstick tells of a model that takes that many times as long as the op, which takes some ms."""
+    return {"ms": ms, "p50": p50, "interval": around(p50, width) if width is not None else None, "blocks": 20}
+
+
+def stored(machine=HERE, **changed):
+    return Baseline(make_profile(**{"p50": 1.0, "yardstick": in_yardsticks(20.0), **changed}), machine)
 
 
 @pytest.mark.parametrize(
-    ("p50", "drift", "verdict"),
+    ("times", "slower", "verdict"),
     [
-        (1.0, 0.0, Verdict.PASSED),
-        (1.2, 0.0, Verdict.FAILED),
-        (1.07, 0.0, Verdict.INCONCLUSIVE),
-        # What a machine drifts between two measurements may be all of the difference.
-        (1.2, 0.1, Verdict.INCONCLUSIVE),
+        (1.0, 1.0, Verdict.PASSED),
+        (1.2, 1.0, Verdict.FAILED),
+        (1.07, 1.0, Verdict.INCONCLUSIVE),
+        # From process to process alone it may be that much.
+        (1.1, 1.0, Verdict.INCONCLUSIVE),
+        # Other processes drew every run out, the op of the yardstick too, but for the fastest runs.
+        (1.0, 1.02, Verdict.PASSED),
+        # The clock may have stepped, which a model that waits for the memory does not follow.
+        (1.0, 1.2, Verdict.INCONCLUSIVE),
+        (1.2, 0.8, Verdict.INCONCLUSIVE),
+        (1.5, 0.9, Verdict.FAILED),
     ],
 )
-def test_a_stored_baseline_is_compared_with_the_noise_of_both(p50, drift, verdict):
-    edge = make_profile(p50=p50, width=0.01, noise=noise(drift=drift))
-    check = judge({"max_latency_growth": 1.08}, edge, baseline=stored(noise=noise(drift=drift)), here=HERE)
+def test_a_stored_baseline_is_compared_by_the_yardstick_and_with_what_that_does_not_tell(times, slower, verdict):
+    # The median of all runs tells nothing of another time.
+    edge = make_profile(p50=7.0, yardstick=in_yardsticks(20.0 * times, ms=0.05 * slower))
+    check = judge({"max_latency_growth": 1.08}, edge, baseline=stored(), here=HERE)
     assert (check.name, check.verdict) == ("regression", verdict)
+
+
+def test_what_no_number_of_runs_decides_is_not_blamed_on_them():
+    def advice(width):
+        edge = make_profile(yardstick=in_yardsticks(21.0, width))
+        return judge({"max_latency_growth": 1.1}, edge, baseline=stored(), here=HERE).message
+
+    assert "more runs would" in advice(0.08)
+    edge = make_profile(yardstick=in_yardsticks(21.8))
+    assert "keep the file" in judge({"max_latency_growth": 1.1}, edge, baseline=stored(), here=HERE).message
 
 
 @pytest.mark.parametrize(
@@ -195,6 +217,7 @@ def test_a_stored_baseline_is_compared_with_the_noise_of_both(p50, drift, verdic
         ({"machine": None}, "machine is not known"),
         ({"kernels": "reference"}, "kernels xnnpack against reference"),
         ({"num_threads": 4}, "num threads 1 against 4"),
+        ({"yardstick": None}, "no fixed op beside it"),
     ],
 )
 def test_a_baseline_of_other_conditions_is_not_compared(changed, said):

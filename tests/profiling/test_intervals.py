@@ -11,7 +11,9 @@ from edge_exray.profiling import intervals
 
 
 def singles(values):
-    return [[value] for value in values]
+    """Blocks of one value each, in an order in which neighbours are not alike."""
+    values = list(values)
+    return [[values[i]] for i in np.argsort(np.arange(len(values)) * 0.6180339887 % 1)]
 
 
 # The ranks of 95 % intervals of the median: Conover, Practical Nonparametric Statistics, 1999, table A3.
@@ -65,6 +67,22 @@ def test_intervals_hold_the_true_median_as_often_as_they_say(drift):
         low, high = intervals.percentile_interval(list(blocks), 50, 0.95)
         covered.append(low <= 1 <= high)
     assert np.mean(covered) >= 0.93
+
+
+@pytest.mark.parametrize("blocks", [12, 400])
+@pytest.mark.parametrize("seconds", [0.05, 0.1])
+def test_a_machine_of_two_speeds_widens_the_interval_to_both(blocks, seconds):
+    """However many blocks there are in a second: it is how often the speed changes that counts."""
+    rng = np.random.default_rng(7)
+    covered = []
+    for _ in range(100):
+        # After each such time the machine has one of its speeds, a third of the time the higher one.
+        speeds = rng.choice([1.0, 1.3], p=[0.35, 0.65], size=math.ceil(1 / seconds))
+        levels = [speeds[int(i / blocks / seconds)] for i in range(blocks)]
+        low, high = intervals.percentile_interval([list(s * rng.normal(1, 0.01, 5)) for s in levels], 50, 0.95)
+        # Of all values 35 % are about 1, and 15 % more are smaller than that.
+        covered.append(low <= 1.3 * stats.norm.ppf(0.15 / 0.65, 1, 0.01) <= high)
+    assert np.mean(covered) >= 0.88
 
 
 def test_what_hits_neighbouring_blocks_alike_cancels_in_their_ratio():

@@ -83,6 +83,34 @@ def test_runs_end_at_the_bounds_though_they_do_not_suffice(max_runs, max_seconds
     assert sum(map(len, blocks)) == runs
 
 
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_fast_models_are_timed_in_blocks_that_are_spread_over_the_least_time(names):
+    machine = Machine()
+    timers = [Simulated(machine, name, 0.02) for name in names]
+    [blocks, *_] = timing.interleave(
+        timers, timing.Plan(50, 2000, 20, min_seconds=1), lambda timed: True, machine.clock
+    )
+    assert sum(map(len, blocks)) == 2000
+    assert machine.seconds == pytest.approx(1, rel=0.01)
+    timed = [i for i, (name, what) in enumerate(machine.ran) if (name, what) == ("a", "timed")]
+    # All the while as many as at any other time.
+    halves = np.histogram(timed, [0, len(machine.ran) / 2, len(machine.ran)])[0]
+    assert halves[0] == pytest.approx(halves[1], rel=0.05)
+
+
+def test_slow_models_are_timed_no_longer_for_the_least_time_and_a_time_limit_goes_before_it():
+    machine = Machine()
+    [blocks] = timing.interleave(
+        [Simulated(machine, "a", 40)], timing.Plan(50, 2000, 20, min_seconds=1), lambda timed: True, machine.clock
+    )
+    assert sum(map(len, blocks)) == 50
+    machine = Machine()
+    timing.interleave(
+        [Simulated(machine, "a", 1)], timing.Plan(50, 2000, 0.1, min_seconds=1), lambda timed: False, machine.clock
+    )
+    assert machine.seconds == pytest.approx(0.1, rel=0.1)
+
+
 def test_the_fewest_runs_are_made_whatever_they_take():
     machine = Machine()
     [blocks] = timing.interleave([Simulated(machine, "a", 1000)], plan(20, 500, 1), lambda timed: False, machine.clock)
@@ -135,11 +163,11 @@ def test_a_loaded_machine_does_not_falsify_a_comparison(ms, never):
     spec = ProfileSpec(max_latency_growth=1.05)
     rng = np.random.default_rng(3)
     verdicts = []
-    for _ in range(20):
+    for _ in range(12):
         machine = Machine()
         timed = timing.interleave(
             [Loaded(machine, rng, ms), Loaded(machine, rng, 2.0)],
-            timing.Plan(spec.runs, spec.max_runs, spec.max_seconds),
+            profiler.plan(spec),
             lambda blocks: profiler.suffices(dict(zip(("edge", "baseline"), blocks, strict=True)), spec),
             machine.clock,
         )

@@ -1,6 +1,7 @@
 import json
 import math
 
+import pytest
 import report_factory as factory
 
 from edge_exray.reporting.chrome_trace import render_trace
@@ -47,9 +48,11 @@ def test_a_track_for_each_model_with_its_ops_one_behind_the_other():
         assert ops[1]["args"]["kernel"] == "xnnpack"
 
 
-def test_no_rounding_lets_an_op_end_after_its_inference():
-    found = [event for event in events([1.25 / 7] * 7) if event["ph"] == "X" and event["tid"] == 1]
-    ends = [round((event["ts"] + event["dur"]) * 1000) for event in found]
-    assert max(ends[1:]) <= ends[0]
-    starts = [round(event["ts"] * 1000) for event in found[1:]]
-    assert starts == [0, *ends[1:-1]]
+def test_no_rounding_lets_an_op_end_after_its_inference_or_the_start_of_the_next():
+    found = [event for event in events([1.25 / 7, 1e-4, 0.0333, 1.25 / 7, 0.1 + 1e-9, 2 / 3]) if event["ph"] == "X"]
+    whole, *ops = [event for event in found if event["tid"] == 1]
+    # Viewers add in floats, and nest what overlaps by the last bit.
+    ends = [op["ts"] + op["dur"] for op in ops]
+    assert [op["ts"] for op in ops] == [0, *ends[:-1]]
+    assert ends[-1] <= whole["ts"] + whole["dur"]
+    assert ends[-1] == pytest.approx(1e3 * (2 * 1.25 / 7 + 1e-4 + 0.0333 + 0.1 + 2 / 3), rel=1e-5)

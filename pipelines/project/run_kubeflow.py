@@ -1,0 +1,28 @@
+"""Compiles the pipeline for Kubeflow Pipelines v2: `python run_kubeflow.py --help`."""
+
+import argparse
+
+from tfx import v1 as tfx
+
+import pipeline
+
+
+def main() -> None:
+    """Writes the specification that Kubeflow Pipelines runs."""
+    parser = argparse.ArgumentParser(description="Compile the pipeline for Kubeflow Pipelines v2.")
+    parser.add_argument("--image", required=True, help="container image with edge-exray and TFX")
+    parser.add_argument("--root", required=True, help="bucket of all artifacts")
+    parser.add_argument("--data", required=True, help="bucket with TFRecords in train/ and eval/")
+    parser.add_argument("--push-to", required=True, help="bucket that blessed models are pushed to")
+    parser.add_argument("--output", default="pipeline.yaml", help="file to write (default: %(default)s)")
+    arguments = parser.parse_args()
+    config = tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
+        default_image=arguments.image, use_pipeline_spec_2_1=True
+    )
+    runner = tfx.orchestration.experimental.KubeflowV2DagRunner(config=config, output_filename=arguments.output)
+    runner.run(pipeline.create_pipeline(arguments.root, arguments.data, arguments.push_to))
+    print(f"compiled to {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -17,8 +17,8 @@ Artifacts = dict[str, list[types.Artifact]]
 Do = Callable[[Any, Artifacts, Artifacts, dict[str, Any]], None]
 
 COPIED = "device_logs"
-"""Channel whose artifacts `edge_exray.components.device_logs` copies where no launcher did: apps upload to buckets, and the
-pipeline may run elsewhere."""
+"""Channel whose artifacts `edge_exray.components.device_logs` copies where no launcher did: apps upload to buckets, and
+the pipeline may run elsewhere."""
 MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
 
 

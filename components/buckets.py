@@ -16,6 +16,9 @@ from edge_exray import errors
 Artifacts = dict[str, list[types.Artifact]]
 Do = Callable[[Any, Artifacts, Artifacts, dict[str, Any]], None]
 
+COPIED = "device_logs"
+"""Channel whose artifacts `edge_exray.components.device_logs` copies where no launcher did: apps upload to buckets, and
+the pipeline may run elsewhere."""
 MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/"}
 
 
@@ -32,10 +35,11 @@ def as_files(do: Do) -> Do:
     def with_files(self: Any, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         outputs = [artifact for artifacts in output_dict.values() for artifact in artifacts]
         inputs = [artifact for artifacts in input_dict.values() for artifact in artifacts]
+        copied = {id(artifact) for artifact in input_dict.get(COPIED, [])}
         uris = {id(artifact): artifact.uri for artifact in [*inputs, *outputs]}
         places = {}
         for artifact in [*inputs, *outputs]:
-            place = _place(artifact.uri)
+            place = _place(artifact.uri, is_copied=id(artifact) in copied)
             if place != artifact.uri:
                 places[place] = artifact.uri
                 artifact.uri = place
@@ -52,12 +56,14 @@ def as_files(do: Do) -> Do:
     return with_files
 
 
-def _place(uri: str) -> str:
+def _place(uri: str, is_copied: bool) -> str:
     scheme, separator, path = uri.partition("://")
     if not separator:
         return uri
     mount = MOUNTS.get(scheme + separator)
     if mount is None or not pathlib.Path(mount).is_dir():
+        if is_copied:
+            return uri
         where = f"and there is no {mount} here" if mount else f"and only {', '.join(MOUNTS)} have a place for files"
         raise errors.ArtifactError(
             f"artifact {uri}: edge-exray's components read and write files, {where}; run them under the launcher of "

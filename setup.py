@@ -22,6 +22,7 @@ EXTRAS = {
     "quantizer": ["ai-edge-quantizer"],
     "report": ["jinja2"],
     "cli": ["typer", "rich"],
+    "lineage": ["ml-metadata"],
     # The monitor itself needs NumPy alone. These compute the checksums of its log in hardware (20 times as fast), and
     # compress its tensors.
     "monitor": ["google-crc32c", "zstandard"],

@@ -1,9 +1,12 @@
+import importlib.util
+import pathlib
+
 import pytest
 from exray_command import exray
 from recorded_runs import Recorder
 
 import edge_exray
-from edge_exray import errors
+from edge_exray import errors, provenance
 from edge_exray.provenance.database import connection_config
 
 
@@ -80,3 +83,10 @@ def test_a_wrong_address_says_how_to_write_it_and_keeps_the_password(address):
     with pytest.raises(errors.SpecError, match=r"write mysql://USER\[:PASSWORD\]@HOST") as caught:
         connection_config(address)
     assert "hid" not in str(caught.value)
+
+
+def test_without_ml_metadata_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    source = pathlib.Path(provenance.__file__).read_text("utf-8")
+    with pytest.raises(errors.ExrayError, match=r"pip install edge-exray\[lineage\]"):
+        exec(source, {})

@@ -360,7 +360,8 @@ def _more_runs(runs: int, interval: Interval | None, measured: float, budget: fl
     if needed > _MANY_RUNS:
         return "it lies too near to the budget for any number of runs; change the budget or the model"
     more = max(math.ceil(needed) - runs, 1)
-    return f"about {more:,} more runs would; raise max_runs and max_seconds, and runs when precision is null"
+    runs_would = f"about {more:,} more runs would" if more > 1 else "another run would"
+    return f"{runs_would}; raise max_runs and max_seconds, and runs when precision is null"
 
 
 def _is_excused(edge: ModelProfile, interval: Sequence[float], budget: float) -> bool:
@@ -410,5 +411,5 @@ def _slowest(profile: ModelProfile) -> str:
 
 def _slowest_evidence(profile: ModelProfile) -> dict[str, list[dict[str, object]]]:
     return {
-        "slowest_ops": [{"index": op.index, "op": op.op, "name": op.name, "ms": op.ms} for op in profile.slowest(3)]
+        "slowest_ops": [{"index": op.index, "op": op.op, "ms": op.ms, "name": op.name} for op in profile.slowest(3)]
     }

@@ -48,8 +48,9 @@ class Straggler:
         index, op, name: The op, as in `OpTime`; of several ops the slowest.
         kind: `"reference_kernel"`: it runs on the kernels that define the results and are not made to be fast.
             `"not_delegated"`: XNNPACK leaves it to the built-in kernels. `"slower_than_float"`: the float model takes
-            less time for it. `"below_peers"`: it attains far less of the roofline than its peers. `"slowed_down"`: so
-            it does in the model, but not alone. `"island"`: it only changes how values are stored, together with others.
+            less time for it. `"below_peers"`: it attains far less of the roofline than its peers. `"slowed_down"`: it
+            takes far longer in the model than alone. `"island"`: it only changes how values are stored, together with
+            others.
         reason: One sentence for people.
         ms: What it takes, for an island all its ops together.
         saving_ms: What an inference would save: the time less that of peers, of the float twin, or all of it.

@@ -42,6 +42,8 @@ SHORT_MS = 0.02
 GROWTH = 1.05
 SLOWER = 1.1
 SLEEP_MS = 30.0
+# Times of ops agree to a percent when there are so many more runs than a verdict takes, in blocks as short.
+_MANY = 4
 
 
 def main() -> int:
@@ -67,7 +69,9 @@ def _ops(root: pathlib.Path, runs: int) -> rich.table.Table:
     )
     for mode in MODES:
         for kernels in ("xnnpack", "builtin", "reference"):
-            spec = ProfileSpec(kernels=kernels, runs=runs, profiler="hook")
+            # Reference kernels take as long as 30 times the others.
+            made = runs if kernels == "reference" else _MANY * runs
+            spec = ProfileSpec(kernels=kernels, runs=made, profiler="hook", precision=None)
             one, other = (profile_model(zoo.tflite(NETWORK, root, mode), spec) for _ in range(2))
             assert one.profiled_ms is not None
             pairs = [(a.ms, b.ms) for a, b in zip(one.ops, other.ops, strict=True) if a.ms > SHORT_MS]
@@ -90,7 +94,9 @@ def _agreement(root: pathlib.Path, runs: int) -> rich.table.Table:
         for kernels in ("builtin", "xnnpack"):
             subject = _subject(zoo.tflite(NETWORK, root, mode), kernels)
             with contextlib.closing(HookProfiler(subject)) as hook, contextlib.closing(LiteRtProfiler(subject)) as own:
-                _time([hook, own], runs)
+                for timer in (hook, own):
+                    timing.warm_up(timer, 5, 0.05)
+                timing.interleave([hook, own], timing.Plan(runs, _MANY * runs, 60), lambda _: False)
                 samples, others = hook.op_samples(), own.op_samples()
             pairs = np.array(
                 [(samples[i].median, other.median) for i, other in others.items() if other.kernel != "fused"]

@@ -94,9 +94,10 @@ class KernelProfiler(base_component.BaseComponent):
             which `max_latency_growth` compares with: of a Resolver with `edge_exray.components.LatestBlessedStrategy`.
             As long as the file of that model exists, it is timed again, in turn with the new one.
         signature_name: The signature of the edge model to run; may be left out when it has at most one.
-        device_profiles: Name of another machine to the URI of its profile of the edge model, as `exray profile` or
-            TensorFlow Lite's `benchmark_model --enable_op_profiling=true` writes it; the name with `.float_edge` behind
-            it to that of the float edge model. The budgets of latency and memory hold on all of them. The content of
+        device_profiles: Name of another machine to the URI of its profile of the edge model, as `exray profile`,
+            TensorFlow Lite's `benchmark_model --enable_op_profiling=true` or an app's `edge_exray.monitor` writes it;
+            the name with `.float_edge` behind it to that of the float edge model. All budgets but that of the size hold
+            on all of them, and decide alone on a model that does not run here. The content of
             files on this machine is part of TFX's cache key; of remote ones it knows only the URI: give a new file a
             new name.
 

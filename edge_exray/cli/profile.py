@@ -45,8 +45,8 @@ def profile(
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE",
-            help="What benchmark_model or exray profile wrote on another machine; NAME.float_edge for that model. The "
-            "budgets hold there too.",
+            help="What benchmark_model, exray profile or an app's monitor wrote on another machine; NAME.float_edge "
+            "for that model. The budgets hold there too.",
             show_default=False,
         ),
     ] = None,

@@ -1,11 +1,11 @@
 """Profiles that were measured on other machines, in the form of this machine's.
 
 A file is a `profile.json` of this product, the log that an app wrote with `edge_exray.monitor` or one of its siblings,
-or what TensorFlow Lite's `benchmark_model` prints. That tool profiles the ops in the same runs that it times, and tells
-mean, standard deviation, smallest and largest of them, of late the 5th, 50th and 95th percentile too. What these figures
-say about any other percentile q is a bound, by Cantelli's inequality: it lies between `mean - std * sqrt((1 - q) / q)`
-and `mean + std * sqrt(q / (1 - q))`, between the smallest and the largest, and on its side of the percentiles that are
-told.
+or what TensorFlow Lite's `benchmark_model` prints. That tool profiles the ops in the same runs that it times and tells
+mean, standard deviation, smallest and largest of them, of late the 5th, 50th and 95th percentile too. What these
+figures say about any other percentile q is a bound, by Cantelli's inequality: it lies between
+`mean - std * sqrt((1 - q) / q)` and `mean + std * sqrt(q / (1 - q))`, between the smallest and the largest, and on its
+side of the percentiles that are told.
 """
 
 import dataclasses

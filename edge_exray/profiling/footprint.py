@@ -46,15 +46,16 @@ def measure_footprint(
         signature: See `EdgeModel`.
 
     Raises:
-        UnrunnableError: The model does not load or run here; the kernels may even have killed the process.
+        UnrunnableError: The model does not load or run here.
+        ProfilingError: The kernels killed the process.
     """
     path = os.fspath(path)
     command = [sys.executable, "-m", __name__, path, kernels, str(num_threads), *([signature] if signature else [])]
     done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, check=False)
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        raise errors.UnrunnableError(
-            f"the {kernels} kernels kill the process that runs {path} ({name}): try other kernels", path
+        raise errors.ProfilingError(
+            f"the {kernels} kernels kill the process that runs {path} ({name}): try other kernels"
         )
     if "Select TensorFlow op" in done.stderr:
         names = ", ".join(tensorflow_ops(pathlib.Path(path).read_bytes()))

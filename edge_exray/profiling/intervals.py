@@ -3,7 +3,7 @@
 Runs that follow each other are alike: a processor that is busy now is busy a moment later. A confidence interval that
 takes them for independent would be too narrow. Runs are therefore timed in blocks, and each interval is as wide as the
 blocks differ, one by one and gathered to ever longer ones, because a clock that steps or a neighbour that comes and
-goes makes blocks alike that follow each other. It asks for no shape of the distribution, because timings have none: they
+goes makes blocks alike that follow each other. It asks for no shape of the distribution, as timings have none: they
 have a floor and a long tail.
 """
 

@@ -46,7 +46,7 @@ class IsolatedProfiler:
         """See `Timer`."""
         times = [0.0] * runs
         for op in isolation.live(self._subject.graph):
-            kernel, block = self._time_op(op.index, runs)
+            kernel, block = self.time_op(op.index, runs)
             self._samples.setdefault(op.index, OpSample(kernel, [])).blocks.append(block)
             times = [whole + ms for whole, ms in zip(times, block, strict=True)]
         return times
@@ -62,7 +62,8 @@ class IsolatedProfiler:
         """See `OpProfiler`."""
         return self._samples
 
-    def _time_op(self, index: int, runs: int) -> tuple[str, list[float]]:
+    def time_op(self, index: int, runs: int) -> tuple[str, list[float]]:
+        """Returns what runs an op that is alone, see `OpTime.kernel`, and the milliseconds of so many runs."""
         subject = self._subject
         isolated = isolation.isolate(subject.model.content, subject.graph, [index])
         # One at a time: together they would hold the weights of the model as many times as it has ops.

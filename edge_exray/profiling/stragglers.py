@@ -48,8 +48,9 @@ class Straggler:
         index, op, name: The op, as in `OpTime`; of several ops the slowest.
         kind: `"reference_kernel"`: it runs on the kernels that define the results and are not made to be fast.
             `"not_delegated"`: XNNPACK leaves it to the built-in kernels. `"slower_than_float"`: the float model takes
-            less time for it. `"below_peers"`: it attains far less of the roofline than its peers. `"island"`: it only
-            changes how values are stored, together with others.
+            less time for it. `"below_peers"`: it attains far less of the roofline than its peers. `"slowed_down"`: it
+            takes far longer in the model than alone. `"island"`: it only changes how values are stored, together with
+            others.
         reason: One sentence for people.
         ms: What it takes, for an island all its ops together.
         saving_ms: What an inference would save: the time less that of peers, of the float twin, or all of it.
@@ -63,6 +64,11 @@ class Straggler:
     reason: str
     ms: float
     saving_ms: float
+
+    def slowed_down(self, alone_ms: float) -> "Straggler":
+        """Returns the same op as one that takes so much less alone than in the model."""
+        reason = f"alone it takes {alone_ms:.3g} ms: look for what it waits for in the model, or what runs beside it"
+        return dataclasses.replace(self, kind="slowed_down", reason=reason, saving_ms=max(self.ms - alone_ms, 0.0))
 
 
 def find_stragglers(

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from edge_exray import errors
 from edge_exray.profiling.device_budgets import check_devices
 from edge_exray.profiling.model_profile import Latency, ModelProfile, OpTime
 from edge_exray.profiling.spec import ProfileSpec
@@ -79,3 +80,62 @@ def test_memory_and_points_without_bounds():
 
 def test_without_a_budget_there_is_nothing_to_check():
     assert not checks({})
+
+
+def board(p50, ops, role="edge@board", **changed):
+    """A profile with exact figures of the latency, and ops as type and milliseconds."""
+    times = [OpTime(i, kind, f"t{i}", "cpu", ms, ms, 0.1) for i, (kind, ms) in enumerate(ops)]
+    latency = Latency(p50, p50, None, p50, 50)
+    device = {"name": "board", "source": "board.txt"}
+    return dataclasses.replace(EDGE, role=role, latency_ms=latency, ops=times, device=device, **changed)
+
+
+@pytest.mark.parametrize(
+    ("budget", "verdict"), [(5.0, "passed"), (4.0, "inconclusive"), (2.9, "failed")], ids=["kept", "between", "over"]
+)
+def test_types_of_ops_are_judged_by_what_a_delegate_may_hide_of_them(budget, verdict):
+    edge = board(10.0, [("CONV_2D", 1.0), ("CONV_2D", 2.0), ("DELEGATE", 1.5), ("SOFTMAX", 5.5)])
+    (check,) = checks({"max_op_type_ms": {"CONV_2D": budget}}, edge).values()
+    assert check.name == "op_type_ms/CONV_2D@board"
+    assert check.verdict.value == verdict
+    assert (check.evidence["lower"], check.evidence["upper"]) == (3.0, 4.5)
+
+
+def test_types_of_ops_are_compared_with_the_float_model_of_the_same_machine():
+    edge = board(10.0, [("CONV_2D", 6.0), ("SOFTMAX", 4.0)])
+    float_edge = board(20.0, [("CONV_2D", 3.0), ("ADD", 4.0)], role="float_edge@board")
+    spec = {"max_op_type_ratio_to_float": {"CONV_2D": 1.9, "SOFTMAX": 1.0}}
+    found = checks(spec, edge, float_edge)
+    assert found["op_type_ratio_to_float/CONV_2D@board"].verdict.value == "failed"
+    assert found["op_type_ratio_to_float/CONV_2D@board"].evidence["lower"] == 2.0
+    assert "the float edge model has no SOFTMAX" in found["op_type_ratio_to_float/SOFTMAX@board"].message
+    for each in checks(spec, edge).values():
+        assert "add board.float_edge=FILE" in each.message
+
+
+def test_types_of_ops_need_a_profile_of_ops_and_must_exist():
+    (check,) = checks({"max_op_type_ms": {"CONV_2D": 1e6}}, board(10.0, [])).values()
+    assert check.verdict.value == "inconclusive"
+    assert "no times of ops" in check.message
+    with pytest.raises(errors.SpecError, match=r"CONV2D.*did you mean CONV_2D"):
+        checks({"max_op_type_ms": {"CONV2D": 1}}, EDGE)
+
+
+def test_growth_is_that_of_the_same_machine_under_the_same_conditions():
+    def regression(now, *before):
+        (check,) = check_devices([now], ProfileSpec(max_latency_growth=1.1), before)
+        assert check.name == "regression@board"
+        return check
+
+    then = board(10.0, [])
+    assert regression(board(10.5, []), then).verdict.value == "passed"
+    slower = regression(board(12.0, []), then)
+    assert (slower.verdict.value, slower.evidence["lower"]) == ("failed", pytest.approx(1.2 / 1.03))
+    # From one time to another it may be that much.
+    assert regression(board(11.2, []), then).verdict.value == "inconclusive"
+    # Not yet measured there, as every model at first.
+    assert regression(board(12.0, []), EDGE).verdict.value == "passed"
+    assert regression(board(12.0, [])).verdict.value == "passed"
+    changed = regression(board(12.0, []), dataclasses.replace(then, kernels="cpu", num_threads=4))
+    assert changed.verdict.value == "inconclusive"
+    assert "kernels gpu against cpu, threads None against 4" in changed.message

@@ -38,7 +38,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture
-def record(edge_models, images, tmp_path, monkeypatch) -> Callable[..., pathlib.Path]:
+def record(edge_models, images, tmp_path) -> Callable[..., pathlib.Path]:
     """Writes the log of an app and returns its name."""
 
     def write(
@@ -50,11 +50,10 @@ def record(edge_models, images, tmp_path, monkeypatch) -> Callable[..., pathlib.
         frames: range = range(FRAMES),
         **options,
     ) -> pathlib.Path:
-        monkeypatch.setattr("platform.node", lambda: device)
-        options = {"level": "layers", "model": edge_models["int8"], "strict": True, "policy": "block"} | options
+        about = {"level": "layers", "model": edge_models["int8"], "device": device}
         model = EdgeModel(runs, preserve_tensors=True, signature="serving_dense")
         spec = model.inputs["image"]
-        with EdgeMonitor(tmp_path / name, **options) as monitor:
+        with EdgeMonitor(tmp_path / name, strict=True, policy="block", **about | options) as monitor:
             for index in frames:
                 pixels, label = images[0][index], int(images[1][index])
                 with monitor.frame(raw=pixels, id=f"f{index}") as frame:

@@ -185,7 +185,7 @@ def test_the_answers_of_several_devices_are_joined_by_id(record, validate, tmp_p
 def test_frames_that_cannot_be_replayed_are_counted(record, validate, tmp_path):
     record("logs/a.exray", frames=range(FRAMES - 3))
     log = record("logs/b.exray", frames=range(FRAMES - 3, FRAMES), raw="hash")
-    with pytest.raises(errors.DataError, match="raw input input as its hash"):
+    with pytest.raises(errors.DataError, match="raw input 'input' as its hash"):
         validate(log)
     report = validate(tmp_path / "logs", max_failed_frames=3)
     assert report.frames["failed"] == 3

@@ -59,7 +59,7 @@ def feature(key: str, values: bytes | str | int | float | Sequence[bytes] | Sequ
     """
     listed: list[Any] = [values] if isinstance(values, bytes | str | int | float) else list(values)
     if listed and isinstance(listed[0], bytes | str):
-        return bytes_list(key, [v.encode() if isinstance(v, str) else v for v in listed])
+        return bytes_list(key, [utf8(v) if isinstance(v, str) else v for v in listed])
     if any(isinstance(v, float | np.floating) for v in listed):
         return numbers(key, np.array(listed, np.float32))
     return numbers(key, np.array(listed, np.int64))
@@ -91,7 +91,7 @@ def bytes_list(key: str, values: Sequence[bytes]) -> bytes:
 
 
 def _entry(key: str, content: bytes) -> bytes:
-    return _message(1, _message(1, key.encode()) + _message(2, content))
+    return _message(1, _message(1, utf8(key)) + _message(2, content))
 
 
 def bytes_head(key: str, size: int) -> bytes:
@@ -99,7 +99,7 @@ def bytes_head(key: str, size: int) -> bytes:
     value = _field(1, size)
     values = _field(_BYTES, len(value) + size)
     content = _field(2, len(values) + len(value) + size)
-    name = _message(1, key.encode())
+    name = _message(1, utf8(key))
     return _field(1, len(name) + len(content) + len(values) + len(value) + size) + name + content + values + value
 
 

@@ -350,10 +350,11 @@ class Frame:
         "_spans",
         "_start",
         "_tensors",
+        "_time",
     )
 
     def __init__(self, monitor: EdgeMonitor, sequence: int, raw: Any, frame_id: str | None) -> None:
-        self._start = _now()
+        self._time, self._start = time.time_ns(), _now()
         self._monitor = monitor
         self._sequence = sequence
         self._id = frame_id
@@ -591,6 +592,7 @@ class Frame:
             self._sequence,
             self._id,
             self._rule,
+            self._time,
             self._start,
             end,
             monitor._dropped,

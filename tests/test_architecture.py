@@ -23,7 +23,7 @@ ARROWS = {
     "conversion": {"frames", "linting"},
     "profiling": {"frames", "monitor"},
     "drift": {"models"},
-    "frames": {"models"},
+    "frames": {"models", "monitor"},
     "linting": {"models"},
     "models": {"foundation"},
     "monitor": {"foundation"},

@@ -16,6 +16,7 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.models.messages import first_line
+from edge_exray.monitor import example as wire
 
 Example = Mapping[str, np.ndarray]
 
@@ -39,25 +40,13 @@ def decode_example(serialized: bytes) -> dict[str, np.ndarray]:
     Raises:
         DataError: The bytes are no tf.Example, or one without features.
     """
-    import tensorflow as tf
-    from google.protobuf import message
-
     try:
-        proto = tf.train.Example.FromString(serialized)
-    except message.DecodeError as e:
+        found = wire.decode(serialized)
+    except wire.WireError as e:
         raise errors.DataError(f"the record is not a tf.Example: {e}") from e
-    if not proto.features.feature:  # what most other bytes that parse at all turn out to be
+    if not found:  # what most other bytes that parse at all turn out to be
         raise errors.DataError("the record is not a tf.Example: it has no features")
-    example = {}
-    for name, feature in proto.features.feature.items():
-        kind = feature.WhichOneof("kind")
-        if kind == "bytes_list":
-            example[name] = _bytes_array(feature.bytes_list.value)
-        elif kind == "float_list":
-            example[name] = np.array(feature.float_list.value, np.float32)
-        elif kind == "int64_list":
-            example[name] = np.array(feature.int64_list.value, np.int64)
-    return example
+    return {name: _bytes_array(map(bytes, v)) if isinstance(v, list) else v for name, v in found.items()}
 
 
 def read_examples(path: str | pathlib.Path) -> Iterator[Example]:

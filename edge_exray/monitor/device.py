@@ -15,9 +15,9 @@ _SYSFS_SECONDS = 5.0
 _MILLI = 1000.0
 
 
-def describe() -> dict[str, str]:
-    """Returns the features of a header that are known without being told."""
-    return {"device/name": platform.node() or platform.machine(), "device/os": platform.platform()}
+def describe(name: str | None) -> dict[str, str]:
+    """Returns what a header tells of the device; without a name that of the host."""
+    return {"device/name": name or platform.node() or platform.machine(), "device/os": platform.platform()}
 
 
 class Sensors:

@@ -1,6 +1,6 @@
 """The wire format of `tf.train.Example`, so that a log needs no protobuf; see `schemas/edge_log.md`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy as np
 Values = list[memoryview] | np.ndarray
 """Of one feature: bytes, or a 1-D float32 or int64 array."""
 
-_LEN = 2  # wire type of what is preceded by its length
+# Wire types; that of `_LEN` is preceded by its length.
+_VARINT, _FIXED_64, _LEN, _FIXED_32 = 0, 1, 2, 5
 _BYTES, _FLOATS, _INTS = 1, 2, 3  # field numbers of the lists in a Feature
 _MAX_VARINT = 10
 # Up to here a loop is as fast.
@@ -58,7 +59,7 @@ def feature(key: str, values: bytes | str | int | float | Sequence[bytes] | Sequ
     """
     listed: list[Any] = [values] if isinstance(values, bytes | str | int | float) else list(values)
     if listed and isinstance(listed[0], bytes | str):
-        return bytes_list(key, [v.encode() if isinstance(v, str) else v for v in listed])
+        return bytes_list(key, [utf8(v) if isinstance(v, str) else v for v in listed])
     if any(isinstance(v, float | np.floating) for v in listed):
         return numbers(key, np.array(listed, np.float32))
     return numbers(key, np.array(listed, np.int64))
@@ -90,7 +91,7 @@ def bytes_list(key: str, values: Sequence[bytes]) -> bytes:
 
 
 def _entry(key: str, content: bytes) -> bytes:
-    return _message(1, _message(1, key.encode()) + _message(2, content))
+    return _message(1, _message(1, utf8(key)) + _message(2, content))
 
 
 def bytes_head(key: str, size: int) -> bytes:
@@ -98,7 +99,7 @@ def bytes_head(key: str, size: int) -> bytes:
     value = _field(1, size)
     values = _field(_BYTES, len(value) + size)
     content = _field(2, len(values) + len(value) + size)
-    name = _message(1, key.encode())
+    name = _message(1, utf8(key))
     return _field(1, len(name) + len(content) + len(values) + len(value) + size) + name + content + values + value
 
 
@@ -121,12 +122,13 @@ def decode(data: bytes | memoryview) -> dict[str, Values]:
         WireError: The bytes are no tf.Example.
     """
     features: dict[str, Values] = {}
-    for number, content in _fields(memoryview(data)):
-        if number != 1 or isinstance(content, int):
+    for number, wire, content in _fields(memoryview(data)):
+        if (number, wire) != (1, _LEN):
             continue
-        for entry_number, entry in _fields(content):
-            if entry_number == 1 and not isinstance(entry, int):
+        for entry_number, entry_wire, entry in _fields(content):
+            if (entry_number, entry_wire) == (1, _LEN):
                 key, values = _decode_entry(entry)
+                features.pop(key, None)
                 if values is not None:
                     features[key] = values
     return features
@@ -134,45 +136,53 @@ def decode(data: bytes | memoryview) -> dict[str, Values]:
 
 def _decode_entry(entry: memoryview) -> tuple[str, Values | None]:
     key = ""
-    values: Values | None = None
-    for number, content in _fields(entry):
-        if isinstance(content, int):
-            continue
-        if number == 1:
+    kind, values = 0, None
+    for number, wire, content in _fields(entry):
+        if (number, wire) == (1, _LEN):
             try:
                 key = str(content, "utf-8")
             except UnicodeDecodeError as e:
                 raise WireError("the key of a feature is no text") from e
-        elif number == 2:
-            for kind, values_content in _fields(content):
-                if isinstance(values_content, int):
+        elif (number, wire) == (2, _LEN):
+            for found, list_wire, encoded in _fields(content):
+                if list_wire != _LEN or found not in _DECODERS:
                     continue
-                if kind == _BYTES:
-                    values = [v for n, v in _fields(values_content) if n == 1 and not isinstance(v, int)]
-                elif kind == _FLOATS:
-                    values = _decode_floats(values_content)
-                elif kind == _INTS:
-                    values = _decode_ints(values_content)
+                decoded = _DECODERS[found](encoded)
+                # Of one kind they follow each other, as protobuf has it; of several the last one counts.
+                values = decoded if found != kind else _joined(values, decoded)
+                kind = found
     return key, values
 
 
+def _joined(values: Any, more: Any) -> Values:
+    return values + more if isinstance(more, list) else np.concatenate([values, more])
+
+
+def _decode_bytes(content: memoryview) -> list[memoryview]:
+    return [value for number, wire, value in _fields(content) if (number, wire) == (1, _LEN)]
+
+
 def _decode_floats(content: memoryview) -> np.ndarray:
-    # Packed, or each a field of its own of four bytes: either way the numbers follow each other.
-    packed = []
-    for number, value in _fields(content):
-        if number != 1 or isinstance(value, int) or len(value) % 4:
-            raise WireError("a list of floats has a length that is none")
-        packed.append(bytes(value))
+    # Packed, or each a field of its own: either way the numbers follow each other.
+    packed = [bytes(value) for number, wire, value in _fields(content) if number == 1 and wire in (_LEN, _FIXED_32)]
+    if any(len(value) % 4 for value in packed):
+        raise WireError("a list of floats has a length that is none")
     return np.frombuffer(b"".join(packed), "<f4").astype(np.float32)
 
 
 def _decode_ints(content: memoryview) -> np.ndarray:
     arrays = []
-    for number, value in _fields(content):
-        if number == 1:
-            packed = memoryview(varint(value)) if isinstance(value, int) else value
-            arrays.append(_read_varints(packed))
+    for number, wire, value in _fields(content):
+        if number == 1 and wire in (_VARINT, _LEN):
+            arrays.append(_read_varints(memoryview(varint(value)) if wire == _VARINT else value))
     return np.concatenate(arrays) if arrays else np.array([], np.int64)
+
+
+_DECODERS: dict[int, Callable[[memoryview], Values]] = {
+    _BYTES: _decode_bytes,
+    _FLOATS: _decode_floats,
+    _INTS: _decode_ints,
+}
 
 
 def _read_varints(packed: memoryview) -> np.ndarray:
@@ -192,29 +202,33 @@ def _read_varints(packed: memoryview) -> np.ndarray:
     return np.bitwise_or.reduceat(groups, starts).view(np.int64)
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Yields number and content of each field: a view, or the number of a varint."""
+def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
+    """Yields number, wire type and content of each field: a view, or the number of a varint."""
     position, end = 0, len(data)
     while position < end:
         tag, position = _read_varint(data, position)
-        wire = tag & 7
-        if wire == 0:
+        number, wire = tag >> 3, tag & 7
+        if not number:
+            raise WireError("there is no field 0")
+        if wire == _VARINT:
             value, position = _read_varint(data, position)
-            yield tag >> 3, value
+            yield number, wire, value
             continue
         if wire == _LEN:
             size, position = _read_varint(data, position)
-        elif wire in (1, 5):
-            size = 8 if wire == 1 else 4
+        elif wire in (_FIXED_64, _FIXED_32):
+            size = 8 if wire == _FIXED_64 else 4
         else:
             raise WireError(f"there is no wire type {wire}")
         if position + size > end:
             raise WireError("a field is longer than what it stands in")
-        yield tag >> 3, data[position : position + size]
+        yield number, wire, data[position : position + size]
         position += size
 
 
 def _read_varint(data: memoryview, position: int) -> tuple[int, int]:
+    if position < len(data) and data[position] < 0x80:  # most are short, and there are two or three in each field
+        return data[position], position + 1
     value = shift = 0
     for i in range(position, min(position + _MAX_VARINT, len(data))):
         byte = data[i]

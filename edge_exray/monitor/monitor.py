@@ -22,7 +22,8 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.models.tensors import Quantization
-from edge_exray.monitor import device, example, records, tensors
+from edge_exray.monitor import example, records, tensors
+from edge_exray.monitor.device import Sensors, describe
 from edge_exray.monitor.runners import InterpreterRunner, Runner, named, runner_of
 from edge_exray.monitor.sampling import Sampling
 from edge_exray.monitor.storage import LogFiles
@@ -72,6 +73,8 @@ class EdgeMonitor:
         model: The .tflite: its path, its content, or its SHA-256. Without it the log is tied to no model.
         contract: Input contract of the model: `InputContract`, JSON text, or the document.
         app: Name and version of the app.
+        device: Name of the device, by which its logs are told from those of others; None: the host's name, which many
+            devices share.
         kernels: What the model runs on: `"xnnpack"`, `"builtin"`, `"reference"`, or the name of a delegate.
         threads: Of the interpreter.
         op_hook: The `edge_exray.profiling.hook.OpHook` among the delegates that the interpreter was made with:
@@ -104,6 +107,7 @@ class EdgeMonitor:
         model: str | os.PathLike[str] | bytes | None = None,
         contract: Any = None,
         app: tuple[str, str] | None = None,
+        device: str | None = None,
         kernels: str | None = None,
         threads: int | None = None,
         op_hook: Any = None,
@@ -149,7 +153,7 @@ class EdgeMonitor:
             "exray/sampling": self._sampling.to_json(),
             "exray/policy": policy,
             "exray/codec": codec,
-            **device.describe(),
+            **describe(device),
             **_model_facts(model, contract),
             **(dict(zip(("app/name", "app/version"), app, strict=True)) if app else {}),
             **({"runtime/kernels": kernels} if kernels else {}),
@@ -176,7 +180,7 @@ class EdgeMonitor:
             queue_bytes=queue_bytes,
             hash_raw=self._raw == "hash",
             compress=compress,
-            observe=device.Sensors().read,
+            observe=Sensors().read,
             on_written=self._count_written,
             on_lost=self._count_lost,
             on_problem=self._count_problem,
@@ -346,10 +350,11 @@ class Frame:
         "_spans",
         "_start",
         "_tensors",
+        "_time",
     )
 
     def __init__(self, monitor: EdgeMonitor, sequence: int, raw: Any, frame_id: str | None) -> None:
-        self._start = _now()
+        self._time, self._start = time.time_ns(), _now()
         self._monitor = monitor
         self._sequence = sequence
         self._id = frame_id
@@ -587,6 +592,7 @@ class Frame:
             self._sequence,
             self._id,
             self._rule,
+            self._time,
             self._start,
             end,
             monitor._dropped,

@@ -72,7 +72,7 @@ def strings(array: np.ndarray) -> list[bytes]:
     elements = array.ravel().tolist()
     if not all(isinstance(e, bytes | str) for e in elements):
         raise TypeError("an array of objects that are no texts or bytes cannot be logged")
-    return [e.encode() if isinstance(e, str) else e for e in elements]
+    return [example.utf8(e) if isinstance(e, str) else e for e in elements]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -51,6 +51,7 @@ class CapturedFrame(NamedTuple):
         sequence: Number in the run.
         frame_id: What the app called it; None: the number.
         sampled_by: The rule that chose it.
+        time: When it began, in nanoseconds of the wall clock.
         start, end: When it began and ended, in nanoseconds of the monotonic clock.
         dropped: How many frames the run had lost by then.
         spans: Stage, begin and end, of each run of a stage.
@@ -62,6 +63,7 @@ class CapturedFrame(NamedTuple):
     sequence: int
     frame_id: str | None
     sampled_by: str
+    time: int
     start: int
     end: int
     dropped: int
@@ -72,13 +74,11 @@ class CapturedFrame(NamedTuple):
 
     def features(self) -> dict[str, Any]:
         """Returns what `schemas/edge_log.md` says of a frame, its tensors excepted."""
-        # The app's thread has asked one clock only.
-        since = time.monotonic_ns() - self.start
         found = {
             "exray/kind": "frame",
-            "exray/frame_id": str(self.sequence) if self.frame_id is None else example.utf8(self.frame_id),
+            "exray/frame_id": str(self.sequence) if self.frame_id is None else self.frame_id,
             "exray/sequence": self.sequence,
-            "exray/time_ns": time.time_ns() - since,
+            "exray/time_ns": self.time,
             "exray/monotonic_ns": self.start,
             "exray/duration_ns": self.end - self.start,
             "exray/sampled_by": self.sampled_by,

@@ -75,8 +75,8 @@ class LoggedExample(dict[str, np.ndarray]):
             real = tensor.real()
             if real is None:
                 raise errors.DataError(
-                    f"the device logged raw input {name} as its hash: log its value (EdgeMonitor(raw='value')), which "
-                    "the reference's preprocessing starts from"
+                    f"the device logged raw input {name!r} as its hash: log its value (EdgeMonitor(raw='value')), "
+                    "which the reference's preprocessing starts from"
                 )
             self[name] = np.atleast_1d(real)
         if not frame.raw:

@@ -45,14 +45,12 @@ def log_frames(path: pathlib.Path, edge: str, channels: slice, device: str) -> N
     model = EdgeModel(edge, preserve_tensors=True, signature="serving_dense")
     spec = model.inputs["image"]
     images, labels = models_zoo.make_frames(FRAMES, seed=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("platform.node", lambda: device)
-        with EdgeMonitor(path, level="layers", model=edge, strict=True, policy="block") as monitor:
-            for number, image in enumerate(np.round((images + 1) * 127.5).astype(np.uint8)):
-                with monitor.frame(raw={"pixels": image}, id=f"f{number}") as frame:
-                    frame.log(label=int(labels[number]), light=models_zoo.CLASSES[labels[number]].split()[0])
-                    x = (image.astype(np.float32) / 127.5 - 1)[np.newaxis, ..., channels]
-                    frame.run(model.interpreter, {"image": spec.quantization.quantize(x, spec.dtype)})
+    with EdgeMonitor(path, level="layers", model=edge, device=device, strict=True, policy="block") as monitor:
+        for number, image in enumerate(np.round((images + 1) * 127.5).astype(np.uint8)):
+            with monitor.frame(raw={"pixels": image}, id=f"f{number}") as frame:
+                frame.log(label=int(labels[number]), light=models_zoo.CLASSES[labels[number]].split()[0])
+                x = (image.astype(np.float32) / 127.5 - 1)[np.newaxis, ..., channels]
+                frame.run(model.interpreter, {"image": spec.quantization.quantize(x, spec.dtype)})
 
 
 @pytest.fixture(scope="module")

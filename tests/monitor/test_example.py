@@ -42,6 +42,23 @@ def test_what_tensorflow_encodes_is_decoded(features):
     assert found == features
 
 
+@given(FEATURES, FEATURES, st.binary(max_size=3), st.integers(0, 10**6))
+def test_joined_and_damaged_ones_are_decoded_as_tensorflow_does_or_refused(features, more, damage, place):
+    serialized = bytearray(joined(features) + joined(more))
+    place %= len(serialized) + 1
+    serialized[place : place + len(damage)] = damage
+    try:
+        decoded = example.decode(bytes(serialized))
+    except example.WireError:  # also of groups, which protobuf knows and tf.Example has none of
+        return
+    proto = tf.train.Example.FromString(bytes(serialized))
+    known = {key: feature for key, feature in proto.features.feature.items() if feature.WhichOneof("kind")}
+    assert decoded.keys() == known.keys()
+    for key, feature in known.items():
+        values = [bytes(v) for v in decoded[key]] if isinstance(decoded[key], list) else decoded[key].tolist()
+        assert np.array_equal(values, listed(feature), equal_nan=not isinstance(decoded[key], list))
+
+
 def test_lists_of_numbers_may_be_unpacked():
     # Feature "a" of the int64 values 5 and -1, and "b" of the float 1.5, a field each.
     ints = b"\x08\x05" + b"\x08" + b"\xff" * 9 + b"\x01"

@@ -108,6 +108,19 @@ def test_texts_come_back(tmp_path):
     assert read.outputs["none"].value.shape == (0, 3)
 
 
+def test_what_is_no_utf_8_costs_no_frame(tmp_path):
+    odd = "caf\udce9"
+    monitor = EdgeMonitor(tmp_path / "run.exray", level="inputs", strict=True)
+    with monitor, monitor.frame(id=odd) as frame:
+        frame.inputs({odd: np.zeros(2)})
+        frame.log(**{odd: odd})
+        frame.stage(odd, int)
+    (_, proto, _) = examples(tmp_path / "run.exray")
+    assert values(proto, "exray/frame_id") == values(proto, "user/caf?") == [b"caf?"]
+    assert values(proto, "input.shape/caf?") == [2]
+    assert len(values(proto, "span_ns/caf?")) == 1
+
+
 def test_compressed_tensors_are_smaller_and_tensorflow_reads_the_records(write_log, tmp_path):
     zstandard = pytest.importorskip("zstandard")
     monitor = EdgeMonitor(tmp_path / "run.exray", level="inputs", codec="zstd", strict=True)

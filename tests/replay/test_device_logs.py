@@ -38,7 +38,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture
-def record(edge_models, images, tmp_path, monkeypatch) -> Callable[..., pathlib.Path]:
+def record(edge_models, images, tmp_path) -> Callable[..., pathlib.Path]:
     """Writes the log of an app and returns its name."""
 
     def write(
@@ -50,11 +50,10 @@ def record(edge_models, images, tmp_path, monkeypatch) -> Callable[..., pathlib.
         frames: range = range(FRAMES),
         **options,
     ) -> pathlib.Path:
-        monkeypatch.setattr("platform.node", lambda: device)
-        options = {"level": "layers", "model": edge_models["int8"], "strict": True, "policy": "block"} | options
+        about = {"level": "layers", "model": edge_models["int8"], "device": device}
         model = EdgeModel(runs, preserve_tensors=True, signature="serving_dense")
         spec = model.inputs["image"]
-        with EdgeMonitor(tmp_path / name, **options) as monitor:
+        with EdgeMonitor(tmp_path / name, strict=True, policy="block", **about | options) as monitor:
             for index in frames:
                 pixels, label = images[0][index], int(images[1][index])
                 with monitor.frame(raw=pixels, id=f"f{index}") as frame:
@@ -186,7 +185,7 @@ def test_the_answers_of_several_devices_are_joined_by_id(record, validate, tmp_p
 def test_frames_that_cannot_be_replayed_are_counted(record, validate, tmp_path):
     record("logs/a.exray", frames=range(FRAMES - 3))
     log = record("logs/b.exray", frames=range(FRAMES - 3, FRAMES), raw="hash")
-    with pytest.raises(errors.DataError, match="raw input input as its hash"):
+    with pytest.raises(errors.DataError, match="raw input 'input' as its hash"):
         validate(log)
     report = validate(tmp_path / "logs", max_failed_frames=3)
     assert report.frames["failed"] == 3

@@ -26,7 +26,8 @@ def step_of(edge: np.ndarray, pixel_step: float) -> tuple[float, bool]:
     gaps = np.diff(values)
     step = float(np.min(gaps[gaps > 0.05])) if np.any(gaps > 0.05) else 1.0
     ratios = gaps / step
-    if np.abs(ratios - np.round(ratios)).max() > 0.1:
+    # None of the gaps is a step where all are smaller than the pixels'.
+    if not np.round(ratios).any() or np.abs(ratios - np.round(ratios)).max() > 0.1:
         return pixel_step, False
     # The mean over all gaps is more exact than one of them.
     return float((values[-1] - values[0]) / np.round(ratios).sum()) * pixel_step, True

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping
 
 from tfx.dsl.io import fileio
 
+from edge_exray import errors
+
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
@@ -34,7 +36,12 @@ def fingerprint(uri: str) -> str:
 
     Args:
         uri: A file or folder, on any file system that TFX reads.
+
+    Raises:
+        DataError: There is nothing.
     """
+    if not fileio.exists(uri):
+        raise errors.DataError(f"there is nothing at {uri} to import: name a file or folder that this machine can read")
     files = [os.path.join(folder, name) for folder, _, names in fileio.walk(uri) for name in names] or [uri]
     digest = hashlib.sha256()
     for file in sorted(files):
@@ -109,7 +116,7 @@ class _Code:
             if spec is None:
                 return  # an attribute, or not there
             places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
-            if parts[0] != self._top and _INSTALLED.intersection(*(pathlib.Path(p).parts for p in places[:1])):
+            if parts[0] != self._top and any(_INSTALLED.intersection(pathlib.Path(place).parts) for place in places):
                 self.installed.add(parts[0])
                 return
             path = spec.submodule_search_locations

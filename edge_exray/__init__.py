@@ -17,6 +17,7 @@ _LAZY = {
     "convert": "edge_exray.conversion.converter",
     "convert_many": "edge_exray.conversion.converter",
     "lineage": "edge_exray.provenance.lineage",
+    "Lineage": "edge_exray.provenance.records",
     "read_contract": "edge_exray.models.metadata",
     "Report": "edge_exray.diagnosis.report",
     "CheckResult": "edge_exray.diagnosis.report",

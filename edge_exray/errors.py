@@ -28,6 +28,22 @@ class ModelError(ExrayError):
     """A model file or signature cannot be used."""
 
 
+class UnrunnableError(ModelError):
+    """The runtime of this machine does not run a model.
+
+    Args:
+        reason: See `ExrayError`.
+        path: The model's file.
+
+    Attributes:
+        path: See above.
+    """
+
+    def __init__(self, reason: str, path: str) -> None:
+        super().__init__(reason)
+        self.path = path
+
+
 class ConversionError(ExrayError):
     """A SavedModel could not be converted to a .tflite model."""
 

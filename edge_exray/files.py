@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from edge_exray import errors
 
-_NEW_SECONDS = 60
+_NEW_SECONDS = 10
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:

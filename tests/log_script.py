@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from edge_exray.monitor import EdgeMonitor, Sampling
+from edge_exray.monitor import EdgeMonitor, LoggedTensor, Sampling, read_log
 
 SEED = 20_261_122
 
@@ -67,7 +67,7 @@ class ScriptedFrame:
     user: dict[str, Any] = dataclasses.field(default_factory=dict)
     keep: bool = False
     fails: bool = False
-    layer_specs: list[Spec] = dataclasses.field(default_factory=lambda: LAYERS)
+    specs: dict[str, list[Spec]] = dataclasses.field(default_factory=lambda: _ROLES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +104,28 @@ def large_frames(count: int) -> list[ScriptedFrame]:
     for _ in range(count):
         layers = {s.name: _values(s, rng) for s in PICTURE}
         scores = {s.name: _values(s, rng) for s in OUTPUTS}
-        made.append(ScriptedFrame("", {}, {}, scores, layers, layer_specs=PICTURE))
+        made.append(ScriptedFrame("", {}, {}, scores, layers, specs=_ROLES | {"layers": PICTURE}))
     return made
+
+
+def logged(path: pathlib.Path) -> list[ScriptedFrame]:
+    """The frames of a log of tensors with values, whose ids begin with `0/`."""
+    made = []
+    for frame in read_log(path):
+        values: dict[str, dict[str, Any]] = {}
+        specs: dict[str, list[Spec]] = {}
+        for role in _ROLES:
+            named = {name: _spec(role, name, tensor) for name, tensor in getattr(frame, role).items()}
+            specs[role] = list(named.values())
+            values[role] = {spec.name: getattr(frame, role)[name].value for name, spec in named.items()}
+        made.append(ScriptedFrame(frame.id.removeprefix("0/"), **values, user=frame.user, specs=specs))
+    return made
+
+
+def _spec(role: str, name: str, tensor: LoggedTensor) -> Spec:
+    index, _, layer = name.partition("/") if role == "layers" else ("0", "", name)
+    q = tensor.quantization
+    return Spec(layer, int(index), tensor.value.dtype, tensor.shape, q and (q.scale, q.zero_point, q.axis))
 
 
 def play(log: ScriptedLog, path: pathlib.Path) -> dict[str, Any]:
@@ -153,17 +173,17 @@ class _Interpreter:
         return [s.details for s in OUTPUTS]
 
     def get_tensor_details(self):
-        return [s.details for s in INPUTS + OUTPUTS + self.frame.layer_specs]
+        return [s.details for s in INPUTS + OUTPUTS + self.frame.specs["layers"]]
 
     def _get_ops_details(self):
-        return [{"outputs": np.array([s.index])} for s in self.frame.layer_specs]
+        return [{"outputs": np.array([s.index])} for s in self.frame.specs["layers"]]
 
     def set_tensor(self, index, value):
         pass
 
     def invoke(self):
         self.values = {s.index: self.frame.outputs[s.name] for s in OUTPUTS}
-        self.values |= {s.index: self.frame.layers[s.name] for s in self.frame.layer_specs}
+        self.values |= {s.index: self.frame.layers[s.name] for s in self.frame.specs["layers"]}
 
     def get_tensor(self, index):
         return self.values[index].copy()
@@ -243,9 +263,8 @@ def _encode_frame(frame: ScriptedFrame) -> bytes:
         [
             _text(frame.id),
             bytes([frame.keep, frame.fails]),
-            *(_encode_tensors(getattr(frame, role), specs) for role, specs in _ROLES.items() if role != "layers"),
-            _encode_tensors(frame.layers, frame.layer_specs),
-            _numbers([s.index for s in frame.layer_specs], "i"),
+            *(_encode_tensors(getattr(frame, role), frame.specs[role]) for role in _ROLES),
+            _numbers([s.index for s in frame.specs["layers"]], "i"),
             _list(list(ints.items()), lambda item: _text(item[0]) + _numbers(item[1], "q")),
             _list(list(floats.items()), lambda item: _text(item[0]) + _numbers(item[1], "f")),
             _list(list(texts.items()), lambda item: _text(item[0]) + _list(item[1], _text)),

@@ -21,7 +21,7 @@ ARROWS = {
     "diagnosis": {"replay"},
     "replay": {"drift", "frames", "linting", "monitor"},
     "conversion": {"frames", "linting"},
-    "profiling": {"frames"},
+    "profiling": {"frames", "monitor"},
     "drift": {"models"},
     "frames": {"models"},
     "linting": {"models"},

@@ -1,6 +1,7 @@
 import dataclasses
 import pathlib
 import re
+import textwrap
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from edge_exray.diagnosis.spec import ValidationSpec
 from edge_exray.monitor import read_log
 from edge_exray.profiling.spec import ProfileSpec
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text("utf-8")
+README_FILE = pathlib.Path(__file__).parent.parent / "README.md"
+README = README_FILE.read_text("utf-8")
 MAX_LINES = 15
 
 
@@ -61,16 +63,28 @@ def test_the_lines_that_put_the_suite_into_a_pipeline_do_so(tmp_path):
     destination = tfx.proto.PushDestination(
         filesystem=tfx.proto.PushDestination.Filesystem(base_directory=str(tmp_path / "pushed"))
     )
-    names = {"trainer": trainer, "example_gen": example_gen, "push_destination": destination}
+    names = {
+        "trainer": trainer,
+        "example_gen": example_gen,
+        "push_destination": destination,
+        "module": str(tmp_path / "preprocessing.py"),
+    }
     # The module is packaged when the components are made.
     (tmp_path / "preprocessing.py").write_text("def label_fn(example):\n    return 0\n")
-    exec(block.replace("preprocessing.py", str(tmp_path / "preprocessing.py")), names)
+    exec(block, names)
     components = [
         names[n] for n in ("example_gen", "trainer", "converter", "replay", "profiler", "validator", "pusher")
     ]
     pipeline = tfx.dsl.Pipeline("readme", str(tmp_path), components=components)
     nodes = {n.pipeline_node.node_info.id: n.pipeline_node for n in compiler.Compiler().compile(pipeline).nodes}
     assert {"LayerValidator", "KernelProfiler", "EdgeConverter"} <= set(nodes["Pusher"].upstream_nodes)
+
+
+def test_the_lines_of_the_pipeline_are_those_of_the_project():
+    imported, _, lines_of_it = code("from edge_exray.components import").partition("\n\n")
+    project = README_FILE.with_name("pipelines").joinpath("project/pipeline.py").read_text("utf-8")
+    assert f"\n{imported}\n" in project
+    assert f"\n\n{textwrap.indent(lines_of_it, '    ')}\n" in project
 
 
 def test_the_lines_that_validate_one_pair_do_so(conv_net, tmp_path, monkeypatch, capsys):
@@ -130,12 +144,12 @@ def test_the_check_that_the_readme_shows_works(conv_net, edge_models, tmp_path):
     assert names(tampering.shift_bias(content, 4, 0.4))["failed"][0] == 4
 
 
-def test_the_lines_that_judge_device_logs_in_a_pipeline_do_so(tmp_path):
+def test_the_lines_that_judge_device_logs_in_a_pipeline_do_so(tmp_path, monkeypatch):
     from tfx import v1 as tfx
     from tfx.types import Channel, standard_artifacts
 
     import edge_exray
-    from edge_exray.components import EdgeLogExampleGen, EdgeReplay
+    from edge_exray.components import EdgeLogExampleGen, EdgeReplay, fingerprint
 
     (tmp_path / "preprocessing.py").write_text("def label_fn(example):\n    return 0\n")
     model = Channel(type=standard_artifacts.Model)
@@ -146,11 +160,14 @@ def test_the_lines_that_judge_device_logs_in_a_pipeline_do_so(tmp_path):
         "ExampleValidator": tfx.components.ExampleValidator,
         "EdgeLogExampleGen": EdgeLogExampleGen,
         "EdgeReplay": EdgeReplay,
+        "fingerprint": fingerprint,
         "model": model,
         "edge": model,
         "schema": Channel(type=standard_artifacts.Schema),
     }
-    exec(code("logs = Importer(").replace("preprocessing.py", str(tmp_path / "preprocessing.py")), names)
+    (tmp_path / "field" / "logs").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    exec(code('content = {"content"').replace("preprocessing.py", str(tmp_path / "preprocessing.py")), names)
     assert names["replay"].inputs["device_logs"].type is edge_exray.EdgeLogs
     assert names["statistics"].inputs["examples"].type is standard_artifacts.Examples
 

@@ -1,5 +1,6 @@
 """What a writer of the edge log in another language has to do; test_cpp.py and test_java.py say how it is built."""
 
+import hashlib
 import json
 import pathlib
 import random
@@ -12,11 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 import log_script
+import models_zoo
 import numpy as np
 import pytest
 from log_script import OPS, PICTURE, ScriptedLog
 
-from edge_exray.monitor import read_log, records
+from edge_exray.models.tflite import EdgeModel
+from edge_exray.monitor import EdgeMonitor, read_log, records
 from edge_exray.version import __version__
 
 FRAMES = log_script.frames(24)
@@ -247,6 +250,39 @@ class WriterTests:
         assert counts["written"] == len(dropped) == 25 - counts.get("dropped/queue", 0)
         assert max(dropped) <= counts.get("dropped/queue", 0)
 
+    def test_its_log_is_judged_as_that_of_python_is(self, player, conv_net, edge_models, folder):
+        from edge_exray import ValidationSpec, validate
+        from edge_exray.frames.functions import UserFunctions
+
+        ours, other = folder / "app" / "python.exray", folder / "app" / "other.exray"
+        _log_app(edge_models["int8"], ours)
+        options = {
+            "level": "layers",
+            "policy": "block",
+            "model": hashlib.sha256(pathlib.Path(edge_models["int8"]).read_bytes()).hexdigest(),
+        }
+        player.play((other, ScriptedLog(options, log_script.logged(ours), more={"open": "1"})))
+        known, found = (
+            validate(
+                conv_net,
+                edge_models["int8"],
+                logs=[log],
+                float_edge=edge_models["none"],
+                signature="serving_dense",
+                module=UserFunctions(
+                    reference_inputs_fn=lambda e: {"image": e["input"].astype(np.float32) / 127.5 - 1}
+                ),
+                spec=ValidationSpec(min_frames=8),
+            ).to_dict()
+            for log in (ours, other)
+        )
+        assert found["verdict"] == "failed"
+        assert "reversed channels (BGR instead of RGB)" in str(found["checks"])
+        for document in (known, found):  # the one that names the device, which the languages know otherwise
+            document["checks"] = [check for check in document["checks"] if check["name"] != "device_logs"]
+        for part in ("verdict", "checks", "suspects", "accuracy", "legs", "preprocessing", "layers", "frames"):
+            assert found[part] == known[part], part
+
     def test_frames_that_are_open_at_the_end_are_counted(self, player, tmp_path):
         log = ScriptedLog({"level": "outputs", "policy": "block"}, FRAMES[:2], more={"open": "1"})
         player.play((tmp_path / "run.exray", log))
@@ -279,6 +315,19 @@ class WriterTests:
         (counts,) = found.report.counts.values()
         # A footer may find room where a frame found none.
         assert counts.get("problems/io", 0) == len(found.report.unclosed)
+
+
+def _log_app(edge: str, path: pathlib.Path) -> None:
+    """Logs an app that feeds BGR."""
+    model = EdgeModel(edge, preserve_tensors=True, signature="serving_dense")
+    spec = model.inputs["image"]
+    images, labels = models_zoo.make_frames(12, seed=2)
+    with EdgeMonitor(path, level="layers", model=edge, strict=True, policy="block") as monitor:
+        for i, image in enumerate(np.round((images + 1) * 127.5).astype(np.uint8)):
+            with monitor.frame(raw=image, id=f"0/f{i}") as frame:
+                frame.log(label=int(labels[i]))
+                x = image[np.newaxis, ..., ::-1].astype(np.float32) / 127.5 - 1
+                frame.run(model.interpreter, {"image": spec.quantization.quantize(x, spec.dtype)})
 
 
 def name_of(layer: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from typing import Any
 
 from absl import logging
@@ -13,6 +14,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from edge_exray import errors
+from edge_exray.components import device_logs
 from edge_exray.monitor.log import EdgeLog
 
 FILE = "data_tfrecord-00000-of-00001.gz"
@@ -38,7 +40,6 @@ class Executor(base_executor.BaseExecutor):
             DataError: There is no log, or no whole frame in it.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        log = EdgeLog(*(artifact.uri for artifact in input_dict["device_logs"]))
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         split = exec_properties["split"]
         examples.split_names = artifact_utils.encode_split_names([split])
@@ -46,7 +47,9 @@ class Executor(base_executor.BaseExecutor):
         directory = artifact_utils.get_split_uri([examples], split)
         fileio.makedirs(directory)
         names = json.loads(exec_properties["names"])
-        frames = log.write_examples(os.path.join(directory, FILE), bool(exec_properties["layers"]), names)
+        with device_logs.local(input_dict["device_logs"], tempfile.mkdtemp()) as paths:
+            log = EdgeLog(*paths)
+            frames = log.write_examples(os.path.join(directory, FILE), bool(exec_properties["layers"]), names)
         if not frames:
             raise errors.DataError(f"the device logs have no whole frame: {', '.join(log.files)}")
         counts = {"frames": frames, "damages": len(log.report.damages), "dropped": log.report.dropped}

@@ -8,7 +8,7 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
-from edge_exray.components import artifacts, user_modules
+from edge_exray.components import artifacts, device_logs, user_modules
 from edge_exray.components.edge_replay import beam_replay
 from edge_exray.components.edge_replay.sources import ExampleSource, LogSource, Source, try_read
 from edge_exray.conversion.converter import convert
@@ -44,10 +44,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         edge_model = artifact_utils.get_single_instance(input_dict["edge_model"])
-        logs, source = _source(input_dict, artifacts.name_list(exec_properties, "splits"))
         replay_artifact = artifact_utils.get_single_instance(output_dict["replay"])
         directory = pathlib.Path(replay_artifact.uri)
-        with user_modules.installed(exec_properties) as module:
+        with (
+            user_modules.installed(exec_properties) as module,
+            # Beside the replay, where every worker can read it.
+            device_logs.local(input_dict.get("device_logs", []), directory / "device_logs") as paths_of_logs,
+        ):
+            logs, source = _source(input_dict, artifacts.name_list(exec_properties, "splits"), paths_of_logs)
             if logs is not None:
                 logs.require_model(artifacts.tflite_path(edge_model))
             paths = _model_paths(input_dict, exec_properties, directory)
@@ -99,10 +103,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         result.write_head(directory, replay.summary(paths, replayer, failures, statistics, logs), alignment)
 
 
-def _source(input_dict: dict[str, list[types.Artifact]], splits: list[str]) -> tuple[DeviceLogs | None, Source]:
-    if not input_dict.get("device_logs"):
+def _source(
+    input_dict: dict[str, list[types.Artifact]], splits: list[str], paths_of_logs: list[str]
+) -> tuple[DeviceLogs | None, Source]:
+    if not paths_of_logs:
         return None, ExampleSource.of(input_dict, splits)
-    logs = DeviceLogs(*(artifact.uri for artifact in input_dict["device_logs"]))
+    logs = DeviceLogs(*paths_of_logs)
     return logs, LogSource.of(logs)
 
 

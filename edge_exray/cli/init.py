@@ -3,6 +3,7 @@
 import importlib.resources
 import pathlib
 import re
+import shlex
 import string
 import tempfile
 from typing import Annotated
@@ -37,9 +38,7 @@ def init(
 ) -> None:
     """Writes a pipeline project that runs as it is: `exray init demo && cd demo && python run_local.py`."""
     write_project(directory, name)
-    typer.echo(
-        f"{directory} has a pipeline: cd {directory} && python run_local.py (a minute); README.md tells the rest"
-    )
+    typer.echo(f"made {directory}; next: cd {shlex.quote(str(directory))} && python run_local.py")
 
 
 def write_project(directory: pathlib.Path, name: str | None = None) -> None:

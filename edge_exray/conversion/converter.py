@@ -303,6 +303,8 @@ def _run(folder: pathlib.Path, source: str, timeout: float, memory_limit: int) -
         **processes.environment(),
         # Conversion is work for the CPU: another process may have claimed the memory of the GPU.
         "CUDA_VISIBLE_DEVICES": "-1",
+        # TensorFlow's own temporary folders, which it would leave when it dies.
+        "TMPDIR": str(folder),
         # Only what ends a process, so that its last words are about its end.
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }

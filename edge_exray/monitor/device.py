@@ -48,7 +48,7 @@ class _Source:
 
 def _memory() -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = {"exray/peak_rss_bytes": peak if sys.platform == "darwin" else peak * 1024}
+    found: dict[str, float] = {"exray/peak_rss_bytes": peak if sys.platform == "darwin" else peak * 1024}
     with contextlib.suppress(OSError, ValueError, IndexError):
         pages = int(pathlib.Path("/proc/self/statm").read_bytes().split()[1])
         found["exray/rss_bytes"] = pages * resource.getpagesize()

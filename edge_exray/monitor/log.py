@@ -19,6 +19,8 @@ from edge_exray.monitor.records import Damage, Record
 from edge_exray.monitor.tensors import LoggedTensor
 
 _NUMBER = re.compile(r"-(\d{5,})$")
+# With the one slash that a path keeps of two.
+_ADDRESS = re.compile(r"[a-z0-9]{2,}:/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -412,6 +414,8 @@ def _files(path: pathlib.Path) -> list[str]:
         found = sorted((p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")), key=_order)
     else:
         found = storage.files_of(path)
+    if not found and _ADDRESS.match(str(path)):
+        raise errors.DataError(f"{path} is an address, and logs are read from files: copy them here first")
     if not found:
         what = "the folder has no files" if path.is_dir() else "there is no such file"
         raise errors.DataError(f"no log at {path}: {what}")

@@ -1,10 +1,11 @@
 """Profiles that were measured on other machines, in the form of this machine's.
 
-A file is a `profile.json` of this product, or what TensorFlow Lite's `benchmark_model` prints. That tool profiles the
-ops in the same runs that it times, and tells mean, standard deviation, smallest and largest of them, of late the 5th,
-50th and 95th percentile too. What these figures say about any other percentile q is a bound, by Cantelli's inequality:
-it lies between `mean - std * sqrt((1 - q) / q)` and `mean + std * sqrt(q / (1 - q))`, between the smallest and the
-largest, and on its side of the percentiles that are told.
+A file is a `profile.json` of this product, the log that an app wrote with `edge_exray.monitor` or one of its siblings,
+or what TensorFlow Lite's `benchmark_model` prints. That tool profiles the ops in the same runs that it times, and tells
+mean, standard deviation, smallest and largest of them, of late the 5th, 50th and 95th percentile too. What these figures
+say about any other percentile q is a bound, by Cantelli's inequality: it lies between `mean - std * sqrt((1 - q) / q)`
+and `mean + std * sqrt(q / (1 - q))`, between the smallest and the largest, and on its side of the percentiles that are
+told.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from edge_exray import errors, schemas, specs
 from edge_exray.models import locations
 from edge_exray.models.graph import Graph, read_graph
-from edge_exray.profiling import benchmark_model, device_ops
+from edge_exray.profiling import benchmark_model, device_log, device_ops
 from edge_exray.profiling.budget import EDGE, FLOAT_EDGE
 from edge_exray.profiling.model_profile import Latency, ModelProfile, OpTime
 
@@ -34,9 +35,9 @@ def read_profile(
     """Reads a profile that was measured elsewhere.
 
     Args:
-        path: A `profile.json`, or what `benchmark_model --enable_op_profiling=true` printed, or its
-            `--profiling_output_csv_file`. Only what it printed has the time of whole inferences and the memory; both
-            may stand in one file, one after the other.
+        path: A `profile.json`; a log or a folder of logs, see `edge_exray.profiling.device_log`; what `benchmark_model
+            --enable_op_profiling=true` printed, or its `--profiling_output_csv_file`. Only what it printed has the time
+            of whole inferences and the memory; both may stand in one file, one after the other.
         model: The .tflite that was measured, which must be one of those of a `profile.json`; the ops of other files
             are then found by number, name and order. None keeps the names of the file.
         device: Name of the machine; None takes the name of the file.
@@ -51,6 +52,8 @@ def read_profile(
         ModelError: The model cannot be read.
     """
     source = os.fspath(path)
+    if device_log.is_log(path):
+        return [device_log.read_log(path, device or pathlib.Path(source).stem, model)]
     try:
         text = pathlib.Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as e:

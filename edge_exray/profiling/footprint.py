@@ -46,27 +46,26 @@ def measure_footprint(
         signature: See `EdgeModel`.
 
     Raises:
-        ModelError: The model does not load or run.
-        ProfilingError: The kernels killed the process.
+        UnrunnableError: The model does not load or run here; the kernels may even have killed the process.
     """
     path = os.fspath(path)
     command = [sys.executable, "-m", __name__, path, kernels, str(num_threads), *([signature] if signature else [])]
     done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, check=False)
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        raise errors.ProfilingError(
-            f"the {kernels} kernels kill the process that runs {path} ({name}): try other kernels"
+        raise errors.UnrunnableError(
+            f"the {kernels} kernels kill the process that runs {path} ({name}): try other kernels", path
         )
     if "Select TensorFlow op" in done.stderr:
         names = ", ".join(tensorflow_ops(pathlib.Path(path).read_bytes()))
-        raise errors.ModelError(
+        raise errors.UnrunnableError(
             f"{path} needs TensorFlow's kernels ({names}), which LiteRT here does not have: time it on the device with "
-            "benchmark_model, whose output edge_exray.profiling.device_profile.read_profile reads, or convert it "
-            "without Select TensorFlow ops"
+            "benchmark_model and give its output as a device profile, or convert it without Select TensorFlow ops",
+            path,
         )
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise errors.ModelError(f"{path} does not run in LiteRT with {kernels} kernels: {last}")
+        raise errors.UnrunnableError(f"{path} does not run in LiteRT with {kernels} kernels: {last}", path)
     return Footprint(**json.loads(done.stdout.splitlines()[-1]))
 
 

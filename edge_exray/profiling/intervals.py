@@ -2,8 +2,8 @@
 
 Runs that follow each other are alike: a processor that is busy now is busy a moment later. A confidence interval that
 takes them for independent would be too narrow. Runs are therefore timed in blocks, and each interval is as wide as the
-blocks differ, one by one and gathered to ever longer ones, because a clock that steps or a neighbour that comes and goes
-makes blocks alike that follow each other. It asks for no shape of the distribution, because timings have none: they
+blocks differ, one by one and gathered to ever longer ones, because a clock that steps or a neighbour that comes and
+goes makes blocks alike that follow each other. It asks for no shape of the distribution, because timings have none: they
 have a floor and a long tail.
 """
 
@@ -31,8 +31,8 @@ def percentile_interval(
     how much more the share of values below the percentile varies between blocks than chance explains (Woodruff,
     Confidence Intervals for Medians and Other Position Measures, 1952), and corrected for the few blocks that this was
     learned from (Korn & Graubard, Confidence Intervals for Proportions with Small Expected Number of Positive Counts
-    Estimated from Survey Data, 1998). Neighbouring blocks are alike as well when two, four, eight... of them gathered to
-    one, as long as there are eight, differ by more than chance would let them in one of twenty cases; then the least
+    Estimated from Survey Data, 1998). Neighbouring blocks are alike as well when two, four, eight... of them gathered
+    to one, as long as there are eight, differ by more than chance would let them in one of twenty cases; then the least
     such size counts (Flyvbjerg & Petersen, Error Estimates on Averages of Correlated Data, 1989).
 
     Args:

@@ -25,6 +25,20 @@ FILENAME = "profile.json"
 
 
 @dataclasses.dataclass(frozen=True)
+class Unmeasured:
+    """A model that this machine could not time.
+
+    Attributes:
+        role, path: The model.
+        reason: Why not, for people.
+    """
+
+    role: str
+    path: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Profile:
     """Outcome of profiling; `bool(profile)` is true only when the verdict is `passed`.
 
@@ -35,13 +49,15 @@ class Profile:
         verdict: `failed` when a budget is exceeded, `inconclusive` when one cannot be decided.
         summary: One sentence for people.
         checks: One for each budget that is set.
-        models: One for each model, the edge model first.
+        models: One for each model, the edge model first; those of this machine before those of others.
         environment: Versions and machine facts.
         machine: See `edge_exray.profiling.machine.describe`; None when it is not known.
         comparison: See `edge_exray.profiling.comparison.compare`; None with one model.
         roofline: What the machine can do at best; None when it was not measured.
         stragglers: Ops that take longer than they need to, what saves most first.
         groups: Times by type of op, by layer and by kernels.
+        unmeasured: Models that this machine could not time, because it does not run the edge model. The verdict is that
+            of the budgets on other machines then.
     """
 
     verdict: Verdict
@@ -54,6 +70,7 @@ class Profile:
     roofline: Roofline | None = None
     stragglers: list[Straggler] = dataclasses.field(default_factory=list)
     groups: list[Group] = dataclasses.field(default_factory=list)
+    unmeasured: list[Unmeasured] = dataclasses.field(default_factory=list)
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.PASSED
@@ -102,6 +119,7 @@ class Profile:
             roofline=Roofline.from_dict(document["roofline"]) if document.get("roofline") else None,
             stragglers=[Straggler(**s) for s in document.get("stragglers", ())],
             groups=[Group(**g) for g in document.get("groups", ())],
+            unmeasured=[Unmeasured(**u) for u in document.get("unmeasured", ())],
         )
 
     @classmethod
@@ -150,12 +168,13 @@ def profile(
             model is still as it was, it is timed again in turn with the new one, which no load of the machine and no
             change of it falsifies. Otherwise the stored figures count, if they are of a machine like this one.
         device_profiles: Name of another machine to its profile of the edge model, which the budgets of latency and
-            memory hold for too; see `edge_exray.profiling.device_profile.read_profiles`.
+            memory hold for too; see `edge_exray.profiling.device_profile.read_profiles`. With one of these the edge
+            model need not run here, as long as there is a budget for them.
 
     Raises:
         ArtifactError: A machine's profile is damaged or of another model.
         ProfilingError: There is no model with the role `edge`, or a model cannot be timed.
-        ModelError: A model does not load or run.
+        ModelError: A model does not load, or it does not run here and there is no other machine to judge it by.
         DataError: The feeds do not fit a model.
         SpecError: A budget is for a type of op that there is not, or there is a baseline and no `max_latency_growth`.
     """
@@ -172,13 +191,19 @@ def profile(
     devices = device_profile.read_profiles(device_profiles or {}, models)
     here = machine.describe()
     stored = None
-    if baseline is not None and budget.BASELINE not in models:
+    if baseline is not None and budget.BASELINE not in models and not baseline.unmeasured:
         stored = budget.Baseline(_edge(baseline), baseline.machine)
         if _is_unchanged(stored.model) and _takes(stored.model.path, signature, feeds):
             models = {**models, budget.BASELINE: stored.model.path}
     ordered = {role: models[role] for role in sorted(models, key=lambda role: role != budget.EDGE)}
-    profiles = profiler.profile_models(ordered, spec, feeds=feeds, signature=signature)
-    checks = budget.check_budgets(profiles, spec, stored, here) + device_budgets.check_devices(devices, spec)
+    there = device_budgets.check_devices(devices, spec, baseline.models if baseline else None)
+    try:
+        profiles = profiler.profile_models(ordered, spec, feeds=feeds, signature=signature)
+    except errors.UnrunnableError as e:
+        if not devices or e.path != os.fspath(models[budget.EDGE]):
+            raise
+        return _elsewhere(ordered, e, devices, there, spec)
+    checks = budget.check_budgets(profiles, spec, stored, here) + there
     verdict = _verdict(checks)
     found = analyse(profiles, feeds)
     described = [*found.models, *devices]
@@ -193,6 +218,44 @@ def profile(
         roofline=found.roofline,
         stragglers=found.stragglers,
         groups=found.groups,
+    )
+
+
+def _elsewhere(
+    models: Mapping[str, str | os.PathLike[str]],
+    failure: errors.UnrunnableError,
+    devices: Sequence[ModelProfile],
+    there: Sequence[CheckResult],
+    spec: ProfileSpec,
+) -> Profile:
+    """Judges a model that this machine does not run by what other machines measured.
+
+    Raises:
+        UnrunnableError: No budget is for other machines.
+    """
+    if not there:
+        raise errors.UnrunnableError(
+            f"{failure}. Nor is there a budget that the profiles of other machines could be held to: set one of "
+            "latency or memory, for example max_latency_ms",
+            failure.path,
+        ) from failure
+    checks = [*budget.check_size(os.path.getsize(failure.path), spec), *there]
+    verdict = _verdict(checks)
+    names = ", ".join(profile.device["name"] for profile in devices if profile.device)
+    return Profile(
+        verdict,
+        f"{_summary(devices[0], checks, verdict)}. It was not measured here, only on {names}: {failure}",
+        checks,
+        list(devices),
+        environment.describe(),
+        machine=machine.describe(),
+        comparison=comparison.compare(devices),
+        unmeasured=[
+            Unmeasured(
+                role, os.fspath(path), str(failure) if role == budget.EDGE else "the edge model does not run here"
+            )
+            for role, path in models.items()
+        ],
     )
 
 
@@ -231,4 +294,5 @@ def _summary(edge: ModelProfile, checks: Sequence[CheckResult], verdict: Verdict
         return "; ".join(check.message for check in checks if check.verdict is verdict)
     kept = f"keeps all of its {len(checks)} budgets" if len(checks) > 1 else "keeps its budget"
     said = f"The edge model {kept}" if checks else "Measured; no budget is set"
-    return f"{said}: p50 latency {edge.latency_ms.p50:.4g} ms, {edge.bytes:,} bytes"
+    size = f", {edge.bytes:,} bytes" if edge.bytes is not None else ""
+    return f"{said}: p50 latency {edge.latency_ms.p50:.4g} ms{size}"

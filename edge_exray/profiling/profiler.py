@@ -82,7 +82,7 @@ def profile_models(
         signature: See `EdgeModel`.
 
     Raises:
-        ModelError: A model does not load or run.
+        ModelError: A model does not load, or, an `UnrunnableError`, it does not run here.
         DataError: The feeds do not fit a model.
         ProfilingError: The ops cannot be timed, the kernels abort, or the machine is too noisy and that is to be an
             error.

@@ -2,8 +2,8 @@
 
 A machine drifts: other processes come and go, the clock follows the temperature. Models that are compared are
 therefore timed in alternating blocks of some runs each, so that what slows the machine down hits all of them alike.
-A clock also steps, and a neighbour comes for a moment: a model of some microseconds could be timed as often as asked for
-while the machine has one of its speeds. The blocks are therefore spread over a while.
+A clock also steps, and a neighbour comes for a moment: a model of some microseconds could be timed as often as asked
+for while the machine has one of its speeds. The blocks are therefore spread over a while.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """A fixed op that is timed beside every model, so that two measurements of a machine can be compared.
 
-A processor has one clock today and another one tomorrow. How many times as long as the same op a model takes changes far
-less: what slows the machine down slows both. The op is small, so that it disturbs what a model keeps in the caches as
-little as may be, and runs on the production kernels whatever the models run on.
+A processor has one clock today and another one tomorrow. How many times as long as the same op a model takes changes
+far less: what slows the machine down slows both. The op is small, so that it disturbs what a model keeps in the caches
+as little as may be, and runs on the production kernels whatever the models run on.
 """
 
 from edge_exray.models.tflite import EdgeModel

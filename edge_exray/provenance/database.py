@@ -39,7 +39,7 @@ def open_store(database: str | os.PathLike[str]) -> mlmd.MetadataStore:
         # Of a server that does not answer or lets nobody in it says nothing.
         hint = f"; check server, user and password ({PASSWORD_VARIABLE})" if config.HasField("mysql") else ""
         raise errors.ArtifactError(
-            f"{_without_password(database)} cannot be read as ML Metadata: {str(e).strip()}{hint}"
+            f"{_without_password(database)} cannot be read as ML Metadata: {' '.join(str(e).split())}{hint}"
         ) from e
     return store
 
@@ -130,7 +130,8 @@ def _parse(path: pathlib.Path, content: bytes) -> metadata_store_pb2.ConnectionC
             text_format.Parse(text, config)
     except (UnicodeDecodeError, json_format.ParseError, text_format.ParseError) as e:
         raise errors.SpecError(
-            f"{path} is neither a SQLite database nor an ml-metadata ConnectionConfig (text proto or JSON): {e}"
+            f"{path} is neither a SQLite database nor an ml-metadata ConnectionConfig (text proto or JSON): "
+            f"{' '.join(str(e).split())}"
         ) from e
     if config.WhichOneof("config") in (None, "fake_database"):
         raise errors.SpecError(f"{path} names no database: it needs the section sqlite, mysql or postgresql")

@@ -30,7 +30,7 @@ def render_profile(document: Mapping[str, Any]) -> str:
     models = [_model(model) for model in document["models"]]
     edge = models[0]
     return html.template("profile.html.j2").render(
-        profile={"machine": None, "stragglers": [], "groups": [], "comparison": None, **document},
+        profile={"machine": None, "stragglers": [], "groups": [], "comparison": None, "unmeasured": [], **document},
         models=models,
         edge=edge,
         slowest=max(model["latency_ms"]["p50"] for model in models),
@@ -64,9 +64,9 @@ def _figure(key: str, value: Any) -> str:
 
 
 def _plot(edge: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Returns the time of each op in the order of the graph, here and on other machines that ran the same ops."""
+    """Returns the time of each op in the order of the graph, here, of the last model and on other machines."""
     role = edge["role"].partition("@")[0]
-    indices = [op["index"] for op in edge["ops"]]
+    indices, kinds = ([op[key] for op in edge["ops"]] for key in ("index", "op"))
     if len(indices) < 2:
         return None
     figures: dict[str, list[float | None]] = {}
@@ -74,7 +74,11 @@ def _plot(edge: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> dict[
     for model in models:
         times = {op["index"]: op["ms"] for op in model["ops"] if not op.get("covers")}
         known = (model.get("device") or {}).get("matched", True)
-        if model["role"].partition("@")[0] == role and known and times.keys() & set(indices) and len(figures) < _LINES:
+        # The baseline is another model, whose ops may be the same.
+        same = model["role"].partition("@")[0] == role or (
+            model["role"] == "baseline" and [op["op"] for op in model["ops"]] == kinds
+        )
+        if same and known and times.keys() & set(indices) and len(figures) < _LINES:
             key = f"line{len(figures)}"
             figures[key], names[key] = [times.get(index) for index in indices], formats.measured_on(model)
     step = max(1, -(-len(indices) // _LABELS))

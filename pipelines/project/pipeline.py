@@ -3,10 +3,10 @@
 import pathlib
 from typing import Any
 
-from edge_exray.components import EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator
+from edge_exray.components import EdgeConverter, EdgeReplay, KernelProfiler, LayerValidator, Pusher
 from tfx import v1 as tfx
 from tfx.proto import example_gen_pb2
-from tfx.v1.components import ImportExampleGen, Pusher, Trainer
+from tfx.v1.components import ImportExampleGen, Trainer
 
 PIPELINE_NAME = "$name"
 HERE = pathlib.Path(__file__).parent

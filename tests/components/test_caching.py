@@ -9,7 +9,7 @@ from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import standard_artifacts
 
-from edge_exray import components
+from edge_exray import components, errors
 from edge_exray.components import fingerprints
 from edge_exray.components.edge_converter import component as edge_converter
 from edge_exray.components.edge_log_example_gen import component as edge_log_example_gen
@@ -170,6 +170,8 @@ def test_logs_that_came_in_since_are_imported_anew(tmp_path):
     assert second != first
     (tmp_path / "monday" / "2.exray").write_bytes(b"longer log")
     assert imported() not in (first, second)
+    with pytest.raises(errors.DataError, match="there is nothing at"):
+        components.fingerprint(str(tmp_path / "tuesday"))
 
 
 def test_code_is_found_without_running_it(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from edge_exray.components.layer_validator import executor as validator_executor
 from edge_exray.components.types import EdgeLogs, EdgeReplayResult, LayerReport
 from edge_exray.diagnosis.report import Report
 from edge_exray.models.tflite import EdgeModel
-from edge_exray.monitor import EdgeMonitor
+from edge_exray.monitor import EdgeMonitor, read_log
 from edge_exray.replay.result import ReplayResult
 
 pytestmark = pytest.mark.pipeline
@@ -66,6 +66,22 @@ def logs(edge_models, tmp_path_factory) -> EdgeLogs:
 
 
 @pytest.fixture(scope="module")
+def remote_logs(logs) -> EdgeLogs:
+    """The same where only TensorFlow's file systems read."""
+    artifact = logs_at("ram://logs")
+    tf.io.gfile.makedirs(artifact.uri)
+    for file in pathlib.Path(logs.uri).iterdir():
+        tf.io.gfile.copy(str(file), f"{artifact.uri}/{file.name}")
+    return artifact
+
+
+def logs_at(uri: str) -> EdgeLogs:
+    artifact = EdgeLogs()
+    artifact.uri = uri
+    return artifact
+
+
+@pytest.fixture(scope="module")
 def models(conv_net, edge_models, tmp_path_factory) -> dict[str, standard_artifacts.Model]:
     root = tmp_path_factory.mktemp("models")
     made = {name: standard_artifacts.Model() for name in ("model", "edge_model", "float_edge_model")}
@@ -94,8 +110,12 @@ def replay(inputs: dict[str, types.Artifact], folder: pathlib.Path) -> EdgeRepla
     return output
 
 
-def test_a_pipeline_on_logs_blocks_the_push_and_names_the_bug(models, logs, conv_net, edge_models, tmp_path):
-    replayed = replay({**models, "device_logs": logs}, tmp_path)
+def test_a_pipeline_on_logs_blocks_the_push_and_names_the_bug(
+    models, logs, remote_logs, conv_net, edge_models, tmp_path
+):
+    replayed = replay({**models, "device_logs": remote_logs}, tmp_path)
+    # What was copied from there is gone.
+    assert not pathlib.Path(replayed.uri, "device_logs").exists()
     expected = edge_exray.validate(
         conv_net,
         edge_models["int8"],
@@ -181,6 +201,16 @@ def test_the_examples_hold_what_was_logged(logs, tmp_path):
     )
     assert any(key.startswith("layer/") for key in features)
     assert "raw/pixels" not in features
+
+
+def test_logs_of_object_storage_are_those_of_files(remote_logs, tmp_path):
+    output = examples_of(logs_at(f"{remote_logs.uri}/a.exray"), tmp_path / "out")
+    assert output.get_int_custom_property("frames") == FRAMES
+    with pytest.raises(errors.DataError, match="no log at ram:"):
+        examples_of(logs_at("ram://nowhere/run.exray"), tmp_path / "none")
+    # Outside of a pipeline nobody copies them.
+    with pytest.raises(errors.DataError, match="is an address"):
+        read_log(f"{remote_logs.uri}/a.exray")
 
 
 def test_statistics_find_drift_between_training_and_field(tmp_path):

@@ -133,7 +133,7 @@ def test_a_healthy_model_is_blessed_as_pusher_and_resolver_read_it(replays, outp
         "report": report_artifact.uri,
     }
     assert pusher.Executor().CheckBlessing({"model_blessing": [blessing]})
-    assert properties(report_artifact) == {"verdict": "passed", "blessed": 1}
+    assert properties(report_artifact) == {"verdict": "passed", "blessed": 1, "current_model_id": 42}
     made = {path.name for path in pathlib.Path(report_artifact.uri).iterdir()}
     assert {"report.html", "report.json", "summary.md", "junit.xml", "model_explorer"} <= made
     # Two computations that know nothing of each other.
@@ -286,7 +286,7 @@ def test_an_inconclusive_verdict_is_blessed_only_when_the_spec_says_so(replays, 
     assert report.verdict.value == "inconclusive"
     (blessing,), (report_artifact,) = outputs["blessing"], outputs["report"]
     assert (properties(blessing)["blessed"], properties(blessing)["verdict"]) == (blessed, "inconclusive")
-    assert properties(report_artifact) == {"verdict": "inconclusive", "blessed": blessed}
+    assert properties(report_artifact) == {"verdict": "inconclusive", "blessed": blessed, "current_model_id": 42}
     assert blessing_files(outputs) == ["BLESSED" if blessed else "NOT_BLESSED"]
     assert pusher.Executor().CheckBlessing({"model_blessing": [blessing]}) is bool(blessed)
     logged = [record.getMessage() for record in caplog.records if report.summary in record.getMessage()]

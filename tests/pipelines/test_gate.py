@@ -7,6 +7,7 @@ import ml_metadata as mlmd
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 
+import edge_exray
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.pipelines import run_record, tiles
 
@@ -77,6 +78,13 @@ def test_the_blessing_tells_its_story(run, healthy):
     (infra_blessing,) = artifacts["InfraBlessing"]
     assert plain(infra_blessing)["blessed"] == 1
 
+    lineage = edge_exray.lineage(run.layout.metadata, healthy.destination)
+    assert (lineage.push.run, lineage.model) == (healthy.run_id, edge_model.id)
+    assert (lineage.missing, lineage.gone) == ([], [])
+    # The run made nothing else but what did not lead to the push.
+    own = {artifact.id for found in artifacts.values() for artifact in found}
+    assert own == set(lineage.artifacts)
+
 
 # What an app may do otherwise to its inputs is one fault to the gate: `benchmarks.gate` shows it the other one.
 FAULTS = [scenario for scenario in gate_scenarios.FAULTS if "unit_scale" not in str(scenario.options)]
@@ -93,6 +101,8 @@ def test_a_fault_is_blocked_and_its_cause_is_named(scenario, run, healthy):
     assert (found["blessed"], found["verdict"]) == (0, "failed")
     assert found["failed_checks"].split(",")[0] == scenario.cause
     assert scenario.words in found["reason"]
+    (told,) = (b for b in edge_exray.lineage(run.layout.metadata).push.blessings if not b.blessed)
+    assert (told.component, ",".join(told.failed_checks)) == ("LayerValidator", found["failed_checks"])
     report = record.report()
     if scenario.converter is gate_scenarios.TamperingExecutor:
         assert report["suspects"][0]["layer"] == gate_scenarios.TAMPERED_OP

@@ -253,9 +253,7 @@ class Rehearsal:
         for name, task in self._tasks.items():
             lost = sorted(task.producers() - set(self._tasks))
             if lost:
-                raise errors.SpecError(
-                    f"{self._place}: task {name} takes what {', '.join(lost)} makes, which is no task"
-                )
+                raise errors.SpecError(f"{self._place}: task {name} waits for {', '.join(lost)}, which is no task")
             graph[name] = task.producers()
         try:
             return list(graphlib.TopologicalSorter(graph).static_order())
@@ -284,8 +282,9 @@ class Rehearsal:
                     f"{self._place}: {key} of {task.name} is {remote[0]}, which a rehearsal on this machine does not "
                     f"use; {remedy}"
                 )
-            if key in _INPUT_PATHS and not pathlib.Path(value).exists():
-                raise errors.DataError(f"{self._place}: {key} of {task.name}: there is no {value} here; {remedy}")
+            if key in _INPUT_PATHS and not (os.path.isabs(value) and os.path.exists(value)):
+                what = f"there is no {value} here" if os.path.isabs(value) else f"{value} is no absolute path"
+                raise errors.DataError(f"{self._place}: {key} of {task.name}: {what}; {remedy}")
 
     def _executor_inputs(self, task: Task, done: Mapping[str, TaskOutput]) -> dict[str, Any]:
         artifacts = {}

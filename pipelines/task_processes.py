@@ -16,7 +16,7 @@ import traceback
 import types
 from collections.abc import Mapping, Sequence
 
-from edge_exray import errors
+from edge_exray import errors, processes
 
 
 class TaskProcesses:
@@ -38,6 +38,7 @@ class TaskProcesses:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, *modules],
                 cwd=folder,
+                env=processes.environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -130,8 +131,10 @@ def _serve(modules: Sequence[str]) -> None:
     print(0, file=answers, flush=True)
     for line in requests:
         task = json.loads(line)
+        server = os.getpid()
         process = os.fork()
         if not process:
+            processes.end_with_parent(server)
             _work(**task)
             return
         _, status = os.waitpid(process, 0)
@@ -152,4 +155,5 @@ def _work(module: str, arguments: Sequence[str], folder: str, log: str, environm
 
 
 if __name__ == "__main__":
+    processes.end_with_parent()
     _serve(sys.argv[1:])

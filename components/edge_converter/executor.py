@@ -11,7 +11,7 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from edge_exray import files
-from edge_exray.components import artifacts, transforms, user_modules
+from edge_exray.components import artifacts, buckets, transforms, user_modules
 from edge_exray.contract import InputContract
 from edge_exray.conversion import calibration, converter, modes
 from edge_exray.frames.functions import Inputs
@@ -23,6 +23,7 @@ CONVERSION_FILE = "conversion.json"
 class Executor(base_executor.BaseExecutor):
     """Converts the Trainer's model, and makes its float twin."""
 
+    @buckets.as_files
     def Do(  # noqa: N802
         self,
         input_dict: dict[str, list[types.Artifact]],

@@ -14,7 +14,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from edge_exray import errors
-from edge_exray.components import device_logs
+from edge_exray.components import buckets, device_logs
 from edge_exray.monitor.log import EdgeLog
 
 FILE = "data_tfrecord-00000-of-00001.gz"
@@ -23,6 +23,7 @@ FILE = "data_tfrecord-00000-of-00001.gz"
 class Executor(base_executor.BaseExecutor):
     """Writes the frames of device logs as examples."""
 
+    @buckets.as_files
     def Do(  # noqa: N802
         self,
         input_dict: dict[str, list[types.Artifact]],

@@ -8,7 +8,7 @@ from tfx import types
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 
-from edge_exray.components import artifacts, device_logs, user_modules
+from edge_exray.components import artifacts, buckets, device_logs, user_modules
 from edge_exray.components.edge_replay import beam_replay
 from edge_exray.components.edge_replay.sources import ExampleSource, LogSource, Source, try_read
 from edge_exray.conversion.converter import convert
@@ -25,6 +25,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
     _beam_pipeline_args: list[str]
 
+    @buckets.as_files
     def Do(  # noqa: N802
         self,
         input_dict: dict[str, list[types.Artifact]],

@@ -12,7 +12,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from edge_exray import errors
-from edge_exray.components import artifacts, transforms, user_modules
+from edge_exray.components import artifacts, buckets, transforms, user_modules
 from edge_exray.diagnosis.report import Verdict
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.profiling import feeds
@@ -28,6 +28,7 @@ NOT_BLESSED_FILENAME = "INFRA_NOT_BLESSED"
 class Executor(base_executor.BaseExecutor):
     """Profiles the edge model and blesses it when it keeps its budgets."""
 
+    @buckets.as_files
     def Do(  # noqa: N802
         self,
         input_dict: dict[str, list[types.Artifact]],

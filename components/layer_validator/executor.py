@@ -16,7 +16,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from edge_exray import errors
-from edge_exray.components import user_modules
+from edge_exray.components import buckets, user_modules
 from edge_exray.components.layer_validator import evaluation
 from edge_exray.diagnosis import baseline, checks
 from edge_exray.diagnosis.check import Check
@@ -31,6 +31,7 @@ from edge_exray.reporting.writer import write_report
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Judges a replay, writes the report, and blesses the edge model when every check passed."""
 
+    @buckets.as_files
     def Do(  # noqa: N802
         self,
         input_dict: dict[str, list[types.Artifact]],

@@ -5,11 +5,13 @@ import pathlib
 import gate_scenarios
 import ml_metadata as mlmd
 import pytest
+import rich.console
+import yaml
 from ml_metadata.proto import metadata_store_pb2
 
 import edge_exray
 from edge_exray.models.tflite import EdgeModel
-from edge_exray.pipelines import run_record, tiles
+from edge_exray.pipelines import kubeflow_dry_run, kubeflow_runner, pipeline, run_record, task_processes, tiles
 
 pytestmark = pytest.mark.pipeline
 
@@ -122,3 +124,86 @@ def test_a_model_over_its_budget_is_blocked_by_the_budget_alone(run, healthy):
     (infra_blessing,) = artifacts_of(run.layout, record)["InfraBlessing"]
     assert plain(infra_blessing)["failed_checks"] == "latency_p50"
     assert len(list(run.layout.serving.iterdir())) == 1
+
+
+def import_instead(spec: dict, task: str, output: str, artifact) -> None:
+    """Puts an importer of what the local run made in the place of a task."""
+    component = spec["components"][task]
+    definition = component["outputDefinitions"]["artifacts"][output]
+    component["outputDefinitions"]["artifacts"] = {output: definition}
+    properties = {**artifact.properties, **artifact.custom_properties}
+    spec["deploymentSpec"]["executors"][component["executorLabel"]] = {
+        "importer": {
+            "artifactUri": {"constant": artifact.uri},
+            "typeSchema": definition["artifactType"],
+            "metadata": {name: getattr(v, v.WhichOneof("value")) for name, v in properties.items()},
+        }
+    }
+
+
+@pytest.fixture(scope="module")
+def rehearse(run, healthy, tmp_path_factory):
+    """Runs what was compiled for Kubeflow Pipelines, with runtime parameters, on the model that the local run trained.
+
+    Training is left out: it costs most, and in a process that has trained before it ends a little differently.
+    """
+    root = tmp_path_factory.mktemp("rehearsal")
+    compiled = pipeline.create_pipeline(
+        pipeline_name="rehearsed",
+        pipeline_root="gs://bucket/of/the/cluster",
+        data_root=str(run.layout.root / "tiles"),
+        serving_model_dir=str(root / "serving"),
+        train_steps=TRAIN_STEPS,
+    )
+    path = root / "pipeline.yaml"
+    kubeflow_runner.compile_pipeline(
+        compiled, path, image="edge-exray", runtime_parameters=kubeflow_runner.RUNTIME_PARAMETERS
+    )
+    spec = yaml.safe_load(path.read_text("utf-8"))
+    made = artifacts_of(run.layout, healthy)
+    import_instead(spec, "ImportExampleGen", "examples", made["Examples"][0])
+    import_instead(spec, "Trainer", "model", min(made["Model"], key=lambda model: model.id))
+    path.write_text(yaml.safe_dump(spec), "utf-8")
+    modules = kubeflow_dry_run.Rehearsal(path).modules()
+    with task_processes.TaskProcesses(modules, root / "imports") as processes:
+
+        def run_spec(resume: bool = False, **parameters: str) -> kubeflow_dry_run.Outcome:
+            rehearsal = kubeflow_dry_run.Rehearsal(path, parameters)
+            return rehearsal.run(root, processes, rich.console.Console(), resume=resume)
+
+        yield run_spec
+    import resource
+
+    print("CHILDREN", resource.getrusage(resource.RUSAGE_CHILDREN))
+
+
+def figures(record: run_record.RunRecord) -> dict:
+    """The report without times and places."""
+    report = record.report()
+    del report["kernels"]
+    for entry in [*report["models"].values(), *report["worst_frames"]]:
+        entry.pop("path", None)
+        entry.pop("place", None)
+    return report
+
+
+def test_what_was_compiled_for_kubeflow_does_the_same(rehearse, run, healthy):
+    rehearsed = rehearse()
+    record = rehearsed.record()
+    assert (record.pushed, record.model_blessed, record.infra_blessed) == (True, True, True)
+    assert figures(record) == figures(healthy)
+    (pushed,) = pathlib.Path(record.destination).rglob("tflite")
+    assert EdgeModel(pushed).fingerprint == healthy.report()["models"]["edge"]["fingerprint"]
+
+    (bgr,) = (scenario for scenario in FAULTS if "bgr" in str(scenario.options))
+    # What does not depend on the app is not run again.
+    blocked = rehearse(resume=True, **bgr.options)
+    assert [name for name, made in blocked.tasks.items() if made == rehearsed.tasks[name]] == [
+        "ImportExampleGen",
+        "Trainer",
+        "EdgeConverter",
+        "KernelProfiler",
+    ]
+    assert bgr.judge(blocked.record()) is None
+    assert figures(blocked.record()) == figures(run(bgr))
+    assert len(list(pathlib.Path(record.destination).parent.iterdir())) == 1

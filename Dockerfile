@@ -26,7 +26,7 @@ WORKDIR /src
 COPY requirements/py311plus.txt requirements/
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir "$(grep '^uv==' requirements/py311plus.txt)"
 # Bytecode is made now, because the user of the image may not write it: TFX would take a minute to import, every time.
-ENV PATH=/opt/uv/bin:$PATH VIRTUAL_ENV=/opt/edge-exray UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 \
+ENV PATH=$PATH:/opt/uv/bin VIRTUAL_ENV=/opt/edge-exray UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 \
     UV_CONSTRAINT=/src/requirements/py311plus.txt UV_BUILD_CONSTRAINT=/src/requirements/py311plus.txt
 # What the libraries depend on, and no source beside it: sources that change do not make the libraries anew.
 COPY setup.py pyproject.toml ./

@@ -1,6 +1,7 @@
 """What the commands share: exit status and colours of verdicts, files of limits, progress."""
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 import sys
@@ -83,7 +84,16 @@ def native_log_hidden() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without its native log, most of which is about absent GPUs."""
+    """Imports TensorFlow without its native log, most of which is about absent GPUs.
+
+    Raises:
+        ExrayError: The packages of the `[convert]` extra are missing.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise errors.ExrayError(
+            "What runs or converts the cloud model needs the package tensorflow: run `pip install edge-exray[convert]`,"
+            " or take a container image with that extra."
+        )
     with native_log_hidden():
         import tensorflow as tf
 

@@ -1,5 +1,6 @@
 """The `exray` command: what it prints, and its exit status."""
 
+import importlib.util
 import json
 import pathlib
 import re
@@ -236,6 +237,14 @@ def test_lint_ends_with_2_where_a_finding_is_an_error(edge_models, tmp_path):
     result = exray("lint", tmp_path / "absent.tflite")
     assert result.returncode == 1
     assert len(complaints(result)) == 1
+
+
+def test_what_needs_tensorflow_names_the_extra_that_brings_it(monkeypatch, conv_net, edge_models):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find(name))
+    result = exray("lint", edge_models["int8"], "--cloud", conv_net)
+    assert result.returncode == 1
+    assert re.fullmatch(r"exray: .*tensorflow.*edge-exray\[convert\].*\n", result.stderr)
 
 
 def test_help_and_version():

@@ -18,6 +18,8 @@ from edge_exray.profiling import device_profile, machine
 from edge_exray.profiling.spec import ProfileSpec
 from edge_exray.version import __version__
 
+_CHUNK = 1 << 20
+
 
 class KernelProfilerSpec(component_spec.ComponentSpec):
     """Inputs, outputs and parameters of KernelProfiler."""
@@ -172,7 +174,16 @@ class KernelProfiler(base_component.BaseComponent):
 
 
 def _content(device_profiles: Mapping[str, str]) -> str | None:
-    """Returns the SHA-256 of each file of this machine, for the cache key alone."""
+    """Returns the SHA-256 of each file or folder of this machine, for the cache key alone."""
     local = {name: pathlib.Path(uri) for name, uri in device_profiles.items()}
-    hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in local.items() if path.is_file()}
+    hashes = {name: _hash(path) for name, path in local.items() if path.exists()}
     return json.dumps(hashes, sort_keys=True) if hashes else None
+
+
+def _hash(path: pathlib.Path) -> str:
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()

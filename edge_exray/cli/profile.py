@@ -93,12 +93,18 @@ def profile(
             terminal.print(profile_tables.slowest_ops(model, shown))
         if model.profiler_note:
             terminal.print(model.profiler_note, markup=False, soft_wrap=True)
+        if stages := (model.device or {}).get("stages"):
+            told = ", ".join(f"{name} {stage['p50_ms']:.4g} ms" for name, stage in stages.items())
+            terminal.print(f"Stages of the app, median: {told}", markup=False, highlight=False, soft_wrap=True)
     if stragglers := profile_tables.stragglers(result, top):
         terminal.print("Ops that take longer than they need to", stragglers, sep="\n")
     if comparison := profile_tables.comparison(result):
         terminal.print("Time by type of op", comparison, sep="\n")
     terminal.print(result.models[0].conditions, soft_wrap=True)
     terminal.print(profile_tables.summary(result))
+    for left_out in result.unmeasured:
+        told = f"The {left_out.role} model was not measured here: {left_out.reason}"
+        terminal.print(told, markup=False, highlight=False, soft_wrap=True)
     for check in result.checks:
         message = (
             f"[{console.COLOURS[check.verdict]}]{check.verdict}[/] {check.name}: {rich.markup.escape(check.message)}"

@@ -172,7 +172,7 @@ def _regression(
         yield _ratio(name, edge, timed, "the baseline", budget, remedy)
         return
     if stored is None:
-        message = "there is no blessed model to compare the latency with yet"
+        message = "no model that was measured here is blessed yet: there is nothing to compare the latency with"
         yield CheckResult(name, Verdict.PASSED, message, {"budget": budget})
         return
     obstacles = [*_other_conditions(edge, stored.model), *machine.differences(here, stored.machine)]

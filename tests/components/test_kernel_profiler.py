@@ -3,6 +3,7 @@ import pathlib
 
 import models_zoo
 import pytest
+import tampering
 import tensorflow as tf
 from tfx import types
 from tfx.components.pusher import executor as pusher
@@ -227,11 +228,26 @@ def test_equal_specs_make_equal_cache_keys():
     assert one["library_version"]
 
 
-def test_the_content_of_a_phone_s_profile_is_part_of_the_cache_key(tmp_path):
-    phone = tmp_path / "phone.txt"
+def test_a_model_that_does_not_run_here_is_blessed_by_a_phone_alone(edge_models, outputs, tmp_path):
+    model, phone, folder = standard_artifacts.Model(), tmp_path / "phone.txt", tmp_path / "examples"
+    model.uri = str(tmp_path / "flex")
+    _write_model(model, tampering.replace_op(pathlib.Path(edge_models["int8"]).read_bytes(), 5, "FlexSoftmax"))
+    phone.write_text(PHONE)
+    folder.mkdir()
+    inputs = {"edge_model": model, "examples": _examples(folder, 2)}
+    do(inputs, outputs, {"max_latency_ms": 10.0}, device_profiles={"phone": str(phone)})
+    assert outputs["blessing"][0].get_int_custom_property("blessed") == 1
+    assert "not measured here, only on phone" in outputs["blessing"][0].get_string_custom_property("reason")
+
+
+@pytest.mark.parametrize("name", ["phone.txt", "logs/phone.exray"], ids=["a file", "in a folder"])
+def test_the_content_of_a_phone_s_profile_is_part_of_the_cache_key(tmp_path, name):
+    phone = tmp_path / name
+    phone.parent.mkdir(exist_ok=True)
 
     def parameters():
-        devices = {"phone": str(phone), "board": "gs://bucket/board.txt"}
+        given = phone if phone.parent == tmp_path else phone.parent
+        devices = {"phone": str(given), "board": "gs://bucket/board.txt"}
         return KernelProfiler(edge_model=types.Channel(type=standard_artifacts.Model), device_profiles=devices)
 
     keys = []

@@ -163,3 +163,14 @@ def test_tensorflow_s_ops_are_told_in_a_sentence(run, int8_net, tmp_path):
     result = run(str(path))
     assert isinstance(result.exception, errors.ModelError)
     assert str(result.exception).startswith(f"{path} needs TensorFlow's kernels (FlexSoftmax), which LiteRT here")
+
+
+def test_a_model_that_does_not_run_here_is_judged_by_a_phone_and_that_is_said(run, int8_net, tmp_path):
+    path, phone, spec = tmp_path / "flex.tflite", tmp_path / "phone.txt", tmp_path / "budget.json"
+    path.write_bytes(tampering.replace_op(pathlib.Path(int8_net).read_bytes(), 5, "FlexSoftmax"))
+    phone.write_text("count=50 first=9000 curr=9500 min=9000 max=12000 avg=10000 std=200\n")
+    spec.write_text('{"max_latency_ms": 13}')
+    result = run(str(path), "--spec", str(spec), "--device-profile", f"phone={phone}")
+    assert result.exit_code == 0
+    assert "The edge model was not measured here" in result.stdout
+    assert "passed latency_p50@phone" in result.stdout

@@ -160,6 +160,12 @@ def test_inputs_that_agree_up_to_rounding_are_left_in_peace(twin):
     assert search(pairs_of(twin)) == []
 
 
+def test_steps_far_below_a_pixel_s_are_no_steps():
+    with np.errstate(all="raise"):
+        found = search(pairs_of(lambda picture: resized(picture) / 255, reference=resized))
+    assert [change.kind for change in found[0].changes] == ["value_range"]
+
+
 @pytest.mark.parametrize("cut", [np.floor, np.trunc])
 def test_truncation_at_the_quantised_input_is_named(cut):
     def smooth(picture):

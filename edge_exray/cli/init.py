@@ -33,7 +33,8 @@ def init(
     ],
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Name of the pipeline.", show_default="that of the folder"),
+        # Spelled out: Typer 0.27 calls an option whose metavar is its name as the metavar is written.
+        typer.Option("--name", metavar="NAME", help="Name of the pipeline.", show_default="that of the folder"),
     ] = None,
 ) -> None:
     """Writes a pipeline project that runs as it is: `exray init demo && cd demo && python run_local.py`."""

@@ -135,11 +135,13 @@ def check() -> None:
     """Raises UnfitError where this machine lacks something."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise UnfitError("TFX has wheels for Linux x86_64 only: run this there")
-    missing = [tool for tool in ("debootstrap", "unshare", "chroot", "mount") if shutil.which(tool) is None]
-    if missing:
-        raise UnfitError(f"{', '.join(missing)} not found: apt-get install debootstrap util-linux coreutils mount")
     if os.geteuid() != 0:
         raise UnfitError("mounts and chroot need root: run it as root, for example with sudo")
+    missing = [tool for tool in ("debootstrap", "unshare", "chroot", "mount") if shutil.which(tool) is None]
+    if missing:
+        raise UnfitError(
+            f"{', '.join(missing)} not on the PATH: apt-get install debootstrap; the rest lies in /usr/sbin"
+        )
     if subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True).returncode:
         raise UnfitError("this root may not mount: in a container, start that with --privileged")
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from tfx import v1 as tfx
+from edge_exray.pipelines import kubeflow_runner
 
 import pipeline
 
@@ -16,11 +16,11 @@ def main() -> None:
     parser.add_argument("--push-to", required=True, help="bucket that blessed models are pushed to")
     parser.add_argument("--output", default="pipeline.yaml", help="file to write (default: %(default)s)")
     arguments = parser.parse_args()
-    config = tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(
-        default_image=arguments.image, use_pipeline_spec_2_1=True
+    kubeflow_runner.compile_pipeline(
+        pipeline.create_pipeline(arguments.root, arguments.data, arguments.push_to),
+        arguments.output,
+        image=arguments.image,
     )
-    runner = tfx.orchestration.experimental.KubeflowV2DagRunner(config=config, output_filename=arguments.output)
-    runner.run(pipeline.create_pipeline(arguments.root, arguments.data, arguments.push_to))
     print(f"compiled to {arguments.output}")
 
 

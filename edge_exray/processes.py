@@ -56,7 +56,7 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen:
     def keep() -> None:
         try:
             process = subprocess.Popen(command, env=environment(), **options)
-        except OSError as e:
+        except BaseException as e:  # raised in the thread that waits
             started.set_exception(e)
             return
         started.set_result(process)

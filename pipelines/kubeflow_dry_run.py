@@ -33,6 +33,7 @@ import yaml
 
 from edge_exray import errors, files
 from edge_exray.pipelines import run_record
+from edge_exray.pipelines.command_line import Parser
 from edge_exray.pipelines.task_processes import TaskProcesses
 
 _TAIL_LINES = 15
@@ -103,7 +104,8 @@ class Outcome:
     Attributes:
         run_id: Name of its folder in `runs/`.
         tasks: Name to what it left behind.
-        by_type: Name of an artifact type to the last artifact of it that a task made.
+        by_type: Name of an artifact type to the last artifact of it that a task made. Of several Pushers the first one
+            that was blocked counts, with what led to it; else the last one.
     """
 
     run_id: str
@@ -112,7 +114,7 @@ class Outcome:
 
     @property
     def pushed(self) -> bool | None:
-        """Whether Pusher pushed the model; None when the pipeline has no Pusher."""
+        """Whether all Pushers pushed their models; None when the pipeline has no Pusher."""
         model = self.by_type.get("PushedModel")
         return None if model is None else model.properties.get("pushed") == 1
 
@@ -362,22 +364,40 @@ class Rehearsal:
             raise errors.TaskError("\n".join([*tail, f"task {task.name} failed ({end}); the whole log: {log}"]))
 
     def _by_type(self, done: Mapping[str, TaskOutput]) -> dict[str, run_record.RunArtifact]:
-        return {
-            _title(artifact).removeprefix("tfx."): run_record.RunArtifact(artifact["uri"], artifact["metadata"])
+        """Returns the last artifact of each type, of several Pushers what the deciding one made and what led to it."""
+        made = {
+            name: {
+                _title(artifact).removeprefix("tfx."): run_record.RunArtifact(artifact["uri"], artifact["metadata"])
+                for artifact in done[name].artifacts.values()
+            }
             for name in self.order
             # What was imported, a baseline for one, is not of this run.
             if "container" in self._tasks[name].executor
-            for artifact in done[name].artifacts.values()
         }
+        pushers = [name for name, artifacts in made.items() if "PushedModel" in artifacts]
+        blocked = [name for name in pushers if made[name]["PushedModel"].properties.get("pushed") != 1]
+        if deciding := [*blocked[:1], *pushers[-1:]]:
+            led_to_it = self._ancestors(deciding[0])
+            made = {name: artifacts for name, artifacts in made.items() if name in led_to_it}
+        return {kind: artifact for artifacts in made.values() for kind, artifact in artifacts.items()}
+
+    def _ancestors(self, name: str) -> set[str]:
+        """Returns the names of a task and of all that it takes something of, by others or not."""
+        found, ahead = {name}, [name]
+        while ahead:
+            new = self._tasks[ahead.pop()].producers() - found
+            found |= new
+            ahead += new
+        return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line, runs the pipeline, prints the outcome and returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Run a pipeline that was compiled for Kubeflow Pipelines v2 on this machine, task by task."
     )
     parser.add_argument("spec", metavar="SPEC", help="the compiled pipeline, .yaml or .json")
-    parser.add_argument("--root", required=True, metavar="DIR", help="folder of everything that it writes")
+    parser.add_argument("--root", required=True, metavar="DIR", help="folder of all but the pushed model")
     parser.add_argument(
         "--parameter",
         action="append",
@@ -506,8 +526,14 @@ def _find(runs: pathlib.Path, task: str, key: str) -> TaskOutput | None:
     for path in sorted(runs.glob(f"*/{task}/task.json"), reverse=True):
         document = json.loads(path.read_text("utf-8"))
         if document.pop("fingerprint") == key:
-            return TaskOutput(**document)
+            output = TaskOutput(**document)
+            if all(_is_there(artifact["uri"]) for artifact in output.artifacts.values()):
+                return output
     return None
+
+
+def _is_there(uri: str) -> bool:
+    return bool(_REMOTE.match(uri)) or pathlib.Path(uri).exists()
 
 
 if __name__ == "__main__":

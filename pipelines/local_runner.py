@@ -15,6 +15,7 @@ from tfx import v1 as tfx
 
 from edge_exray import processes
 from edge_exray.pipelines import baselines, pipeline, run_record, tiles
+from edge_exray.pipelines.command_line import Parser
 
 
 def run_pipeline(
@@ -52,9 +53,7 @@ def run_pipeline(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line, runs the pipeline, prints the outcome and returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description="Run the demo pipeline on this machine.", argument_default=argparse.SUPPRESS
-    )
+    parser = Parser(description="Run the demo pipeline on this machine.", argument_default=argparse.SUPPRESS)
     parser.add_argument("--root", required=True, help="folder of everything that the run writes")
     parser.add_argument("--data-root", help="folder with train/ and eval/ TFRecords (default: the demo's tiles)")
     parser.add_argument(

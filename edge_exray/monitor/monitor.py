@@ -37,6 +37,7 @@ CODECS = ("none", "zstd")
 _ZSTD_LEVEL = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_RUNNERS = 16
+_HANDOVER_SECONDS, _HANDOVER_PAUSE = 10.0, 1e-3
 _INT64 = range(-(2**63), 2**63)
 _FRAMES = 2**62
 _now = time.monotonic_ns
@@ -138,6 +139,7 @@ class EdgeMonitor:
         self._problems: collections.Counter[str] = collections.Counter()
         self._failure: errors.MonitorError | None = None
         self._open: set[Frame] = set()
+        self._handed: dict[Frame, int] = {}  # those that the writer may not have yet, and the threads that give them
         self._label: int | None = None
         self._runners: dict[int, Runner] = {}
         self._log_id = secrets.token_hex(16)
@@ -247,6 +249,11 @@ class EdgeMonitor:
             for frame in self._open.copy():
                 if frame._rule is not None and frame._leave():
                     self._refuse("closed", None)
+            # What comes behind the footer would be lost without a word.
+            latest = time.monotonic() + min(_HANDOVER_SECONDS if timeout is None else timeout, _HANDOVER_SECONDS)
+            own = threading.get_ident()
+            while any(thread != own for thread in tuple(self._handed.values())) and time.monotonic() < latest:
+                time.sleep(_HANDOVER_PAUSE)
             if not writer.close(timeout):
                 self._count_problem("io", TimeoutError(f"the disk did not take all frames in {timeout} s"))
         self._raise_failure()
@@ -580,6 +587,14 @@ class Frame:
         self._monitor._problem("run", RuntimeError("a frame is one run of the model; the second one is not logged"))
 
     def _finish(self) -> None:
+        handed = self._monitor._handed
+        handed[self] = threading.get_ident()
+        try:
+            self._hand_over()
+        finally:
+            del handed[self]
+
+    def _hand_over(self) -> None:
         end = _now()
         monitor = self._monitor
         assert self._rule is not None

@@ -199,6 +199,11 @@ def _latency(times: _Times, source: str) -> Latency:
     ms = np.array(runs, float) / _NS_PER_MS
     bounds = {q: intervals.percentile_interval(_blocks(ms), q, _CONFIDENCE) for q in _PERCENTILES}
     p50, p90, p99 = (float(p) for p in np.percentile(ms, _PERCENTILES))
+    if p50 <= 0:
+        raise errors.ArtifactError(
+            f"{source}: half of its inferences took no time, because the clock of the device is too coarse; log a "
+            "device with a finer one"
+        )
     return Latency(
         p50,
         p90,

@@ -91,8 +91,9 @@ def spread(values: Sequence[float]) -> float:
 def count_outliers(values: Sequence[float]) -> int:
     """Returns how many values lie more than three robust standard deviations (1.4826 MAD) from the median."""
     median = statistics.median(values)
-    limit = _OUTLYING_DEVIATIONS * spread(values) * median
-    return sum(abs(value - median) > limit for value in values)
+    deviations = [abs(value - median) for value in values]
+    limit = _OUTLYING_DEVIATIONS * _MAD_TO_DEVIATION * statistics.median(deviations)
+    return sum(deviation > limit for deviation in deviations)
 
 
 def _effective_size(blocks: Sequence[Sequence[float]], value: float, q: float, confidence: float) -> float:

@@ -36,6 +36,8 @@ def open_store(database: str | os.PathLike[str]) -> mlmd.MetadataStore:
         # The version of the tables is looked at, but only a query shows that they can be read.
         store.get_context_types()
     except (RuntimeError, mlmd.errors.StatusError) as e:
+        if "readonly database query: CREATE TABLE" in str(e):
+            raise errors.ArtifactError(f"{_without_password(database)} has no tables of ML Metadata") from e
         # Of a server that does not answer or lets nobody in it says nothing.
         hint = f"; check server, user and password ({PASSWORD_VARIABLE})" if config.HasField("mysql") else ""
         raise errors.ArtifactError(
@@ -82,6 +84,8 @@ def connection_config(database: str | os.PathLike[str]) -> metadata_store_pb2.Co
     if config.HasField("mysql"):
         config.mysql.password = config.mysql.password or os.environ.get(PASSWORD_VARIABLE, "")
         config.mysql.skip_db_creation = True
+    if config.HasField("postgresql"):
+        config.postgresql.skip_db_creation = True
     return config
 
 
@@ -129,10 +133,12 @@ def _parse(path: pathlib.Path, content: bytes) -> metadata_store_pb2.ConnectionC
         else:
             text_format.Parse(text, config)
     except (UnicodeDecodeError, json_format.ParseError, text_format.ParseError) as e:
+        line = e.GetLine() if isinstance(e, text_format.ParseError) else None
+        where = f", see its line {line}" if line else ""
+        # The parser's own words quote the line, which may have the password.
         raise errors.SpecError(
-            f"{path} is neither a SQLite database nor an ml-metadata ConnectionConfig (text proto or JSON): "
-            f"{' '.join(str(e).split())}"
-        ) from e
+            f"{path} is neither a SQLite database nor an ml-metadata ConnectionConfig (text proto or JSON){where}"
+        ) from None
     if config.WhichOneof("config") in (None, "fake_database"):
         raise errors.SpecError(f"{path} names no database: it needs the section sqlite, mysql or postgresql")
     return config

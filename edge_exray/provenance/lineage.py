@@ -22,6 +22,7 @@ _PARTS = {
 # What an input of such a name holds was compared with: it is no ancestor, and its own history would have no end.
 _COMPARED = "baseline"
 _KNOWN_PUSHES = 3
+_LARGEST_ID = 2**63 - 1
 
 
 def lineage(database: str | os.PathLike[str], model: str | os.PathLike[str] | int | None = None) -> Lineage:
@@ -227,7 +228,8 @@ def _find(graph: Graph, name: str) -> Artifact:
 
 
 def _find_number(graph: Graph, name: str, pushed: Iterable[Artifact]) -> Artifact | None:
-    artifact = graph.artifacts([int(name)]).get(int(name))
+    number = int(name)
+    artifact = graph.artifacts([number]).get(number) if number <= _LARGEST_ID else None
     if artifact is not None and _is_model(artifact):
         return artifact
     of_version = [found for found in pushed if found.properties.get("pushed_version") == name]

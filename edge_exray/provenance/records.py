@@ -143,6 +143,15 @@ class Push:
         """Whether the model was pushed."""
         return self.outcome is Outcome.PUSHED
 
+    def __str__(self) -> str:
+        """Returns in a line what came of it."""
+        if not self.pushed:
+            return f"{self.outcome}: {self.reason}"
+        told = f"pushed to {self.destination}"
+        if self.is_there is False:
+            return f"{told}, where there is nothing any more: take it from the model's artifact, or clear the cache"
+        return f"{told} by an earlier run, whose result the cache had: nothing was copied" if self.cached else told
+
     def blessing(self, channel: str) -> Blessing | None:
         """Returns the blessing of a channel, `model_blessing` or `infra_blessing`."""
         return next((blessing for blessing in self.blessings if blessing.channel == channel), None)

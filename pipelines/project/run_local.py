@@ -1,11 +1,11 @@
 """Runs the pipeline on this machine: `python run_local.py`. Exit status: 0 pushed, 2 blocked."""
 
-import argparse
 import pathlib
 import sys
 
 import edge_exray
 from edge_exray.pipelines import tiles
+from edge_exray.pipelines.command_line import Parser
 from tfx import v1 as tfx
 
 import pipeline
@@ -15,7 +15,7 @@ OUT = pathlib.Path(__file__).resolve().parent / "out"
 
 def main() -> int:
     """Runs it, prints what came of it, and returns the exit status."""
-    parser = argparse.ArgumentParser(description="Run the pipeline on this machine.")
+    parser = Parser(description="Run the pipeline on this machine.")
     parser.add_argument("--train-steps", type=int, default=150, help="batches to train (default: %(default)s)")
     arguments = parser.parse_args()
     # 32x32 tiles of nine photographs, until there is data of your own.
@@ -31,10 +31,10 @@ def main() -> int:
         )
     )
     push = edge_exray.lineage(metadata).push
-    print(f"pushed to {push.destination}" if push.pushed else f"{push.outcome}: {push.reason}")
+    print(push)
     for blessing in push.blessings:
         print(f"report of {blessing.component}: {blessing.page}")
-    return 0 if push.pushed else 2
+    return 0 if push.pushed and push.is_there else 2
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 
 from edge_exray import errors
 from edge_exray.monitor import EdgeMonitor, Sampling, read_log
+from edge_exray.monitor.writer import Writer
 
 WRITE_FOREVER = """
 import sys
@@ -204,6 +205,25 @@ def test_a_frame_that_is_open_when_the_log_is_closed_counts_as_lost(tmp_path):
     counts = final_counts(read_log(tmp_path / "run.exray"))
     assert (counts["sampled"], counts["written"], counts["dropped/closed"]) == (3, 2, 1)
     assert (monitor.counts["sampled"], monitor.counts["dropped"]) == (3, {"closed": 1})
+
+
+def test_a_log_that_is_closed_while_another_thread_hands_over_a_frame_has_it(tmp_path, monkeypatch):
+    monitor = EdgeMonitor(tmp_path / "run.exray")
+    real, reached = Writer.submit, threading.Event()
+
+    def submit(writer, frame):
+        reached.set()
+        time.sleep(0.2)
+        return real(writer, frame)
+
+    monkeypatch.setattr(Writer, "submit", submit)
+    app = threading.Thread(target=run_frames, args=(monitor, 1))
+    app.start()
+    reached.wait()
+    monitor.close()
+    app.join()
+    counts = final_counts(read_log(tmp_path / "run.exray"))
+    assert (counts["sampled"], counts["written"]) == (1, 1)
 
 
 def test_of_a_tensor_that_is_given_twice_the_first_is_logged(tmp_path):

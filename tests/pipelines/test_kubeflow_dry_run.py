@@ -3,6 +3,7 @@
 import copy
 import json
 import pathlib
+import shutil
 import textwrap
 
 import pytest
@@ -180,6 +181,38 @@ def test_a_rehearsal_resumes_where_it_failed(write, tmp_path, toy_module):
     assert second.by_type["PushedModel"].properties["pushed_destination"] == "/serving/2"
     assert third.tasks["Make"] != first.tasks["Make"]
     assert console.export_text().count("as before") == 1
+
+
+def test_what_is_gone_is_made_anew(write, tmp_path, toy_module):
+    console = rich.console.Console(record=True, width=80)
+    rehearsal = kubeflow_dry_run.Rehearsal(write())
+    with TaskProcesses(["toy_task_that_is_missing"], tmp_path / "imports") as processes:
+        first = rehearsal.run(tmp_path, processes, console)
+        shutil.rmtree(first.tasks["Make"].artifacts["model"]["uri"])
+        second = rehearsal.run(tmp_path, processes, console, resume=True)
+    assert "as before" not in console.export_text()
+    assert pathlib.Path(second.tasks["Make"].artifacts["model"]["uri"]).exists()
+
+
+def test_wrong_usage_is_no_blocked_push(write, call):
+    with pytest.raises(SystemExit) as ended:
+        call(write(), "--parameter=nonsense")
+    assert ended.value.code == 1
+
+
+def test_the_pusher_that_was_blocked_counts(write, call):
+    def push_twice(spec):
+        tasks = spec["root"]["dag"]["tasks"]
+        tasks["MakeGood"] = copy.deepcopy(tasks["Make"])
+        tasks["MakeGood"]["inputs"]["parameters"]["blessed"] = {"runtimeValue": {"constant": 1.0}}
+        # In the order of the names it is the last.
+        tasks["PushTwo"] = copy.deepcopy(tasks["Push"])
+        tasks["PushTwo"]["inputs"]["artifacts"]["model"]["taskOutputArtifact"]["producerTask"] = "MakeGood"
+
+    status, out, _ = call(write(push_twice), "--parameter=blessed=0")
+    assert status == 2
+    assert "not pushed" in out
+    assert call(write(push_twice))[0] == 0
 
 
 def make_importer(spec: dict) -> None:

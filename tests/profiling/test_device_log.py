@@ -7,7 +7,7 @@ import pytest
 
 from edge_exray import errors
 from edge_exray.models.tflite import EdgeModel
-from edge_exray.monitor import EdgeMonitor
+from edge_exray.monitor import EdgeMonitor, monitor, runners
 from edge_exray.monitor.log import read_log
 from edge_exray.profiling.device_profile import read_profile, read_profiles
 from edge_exray.profiling.hook import OpHook
@@ -122,6 +122,17 @@ def test_logs_of_other_models_devices_or_conditions_are_refused(app, int8_net, f
         read_profile(folder, int8_net, "pixel6")
     [found] = read_profile(folder, int8_net, "board")
     assert found.latency_ms.runs == 3
+
+
+def test_a_clock_that_is_too_coarse_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(monitor, "_now", lambda: 0)
+    monkeypatch.setattr(runners, "_now", lambda: 0)
+    with EdgeMonitor(tmp_path / "run.exray", strict=True) as log:
+        for _ in range(10):
+            with log.frame() as frame:
+                frame.run(lambda x: x, np.zeros(3))
+    with pytest.raises(errors.ArtifactError, match="clock of the device is too coarse"):
+        read_profile(tmp_path / "run.exray")
 
 
 def test_a_log_that_tells_no_inference_is_refused(tmp_path):

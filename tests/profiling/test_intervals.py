@@ -112,3 +112,4 @@ def test_outliers_are_counted():
     deviation = 1.4826 * statistics.median(abs(v - 10) for v in values)
     assert math.isclose(deviation, 0.14826)
     assert intervals.count_outliers(values) == 1
+    assert intervals.count_outliers([0.0, 0.0, 0.0, 1.0]) == 1

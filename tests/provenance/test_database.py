@@ -42,6 +42,13 @@ def test_another_file_is_one_line_of_error(tmp_path, content, reason):
     assert file.read_bytes() == content
 
 
+@pytest.mark.parametrize("text", ['mysql {\n password: "s3cret\n}', "mysql { password: s3cret }", '{"s3cret": 1}'])
+def test_what_cannot_be_parsed_keeps_its_password(tmp_path, text):
+    file = tmp_path / "config"
+    file.write_text(text)
+    assert "s3cret" not in exray("lineage", file, "--debug").stderr
+
+
 def test_a_folder_is_no_database(tmp_path):
     with pytest.raises(errors.ArtifactError, match="it is a folder"):
         connection_config(tmp_path)

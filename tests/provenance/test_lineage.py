@@ -100,6 +100,12 @@ def test_an_unknown_model_is_an_error_that_says_what_is_known(record, tmp_path):
         edge_exray.lineage(record.database, made["replay"])
 
 
+def test_a_number_that_no_database_holds_is_an_unknown_model(record):
+    record.gate("1")
+    with pytest.raises(errors.ArtifactError, match="does not know the model 99999999999999999999"):
+        edge_exray.lineage(record.database, "99999999999999999999")
+
+
 def test_all_pushes_of_one_model_are_told(record):
     first = record.gate("1")
     record.gate("2", model=0, cached=first)
@@ -119,8 +125,10 @@ def test_a_push_from_the_cache_says_so(record):
     record.execute("Pusher", inputs, {"pushed_model": made["pushed_model"]}, "CACHED")
     latest = edge_exray.lineage(record.database).push
     assert (latest.run, latest.cached) == ("2", True)
+    assert "by an earlier run" in str(latest) or "nothing any more" in str(latest)
     by_path = edge_exray.lineage(record.database, record.folder / "serving/1")
     assert (by_path.push.run, by_path.push.cached) == ("1", False)
+    assert "earlier" not in str(by_path.push)
 
 
 def test_a_pipeline_without_a_profiler_lacks_a_profile_alone(record):

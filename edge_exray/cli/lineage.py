@@ -58,7 +58,8 @@ def lineage(
     terminal.print(_tree(found))
     for push in found.other_pushes:
         reason = f": {_escape(push.reason)}" if push.reason else ""
-        terminal.print(f"the same model was also {_outcome(push)}{reason}")
+        which = "the same model was also" if push.model == found.model else f"Model {push.model}, its sibling, was"
+        terminal.print(f"{which} {_outcome(push)}{reason}")
     for line in _tail(found):
         terminal.print(f"[yellow]{line}")
 

@@ -1,7 +1,7 @@
 """From a pushed model back to all that it rests on, and from a blocked push to its reason."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from edge_exray import errors
 from edge_exray.provenance.database import open_store
@@ -54,12 +54,13 @@ def lineage(database: str | os.PathLike[str], model: str | os.PathLike[str] | in
 
 def _trace_model(graph: Graph, subject: Artifact) -> Lineage:
     if not is_type(subject.type, "PushedModel"):
-        return _trace(graph, max(_pushing_descendants(graph, subject.id), default=None), subject)
+        pushing = _pushing_descendants(graph, subject.id)
+        return _trace(graph, max(pushing, default=None), subject, pushing)
     return _trace(graph, subject.producer, subject)
 
 
-def _trace(graph: Graph, pushing: int | None, subject: Artifact | None) -> Lineage:
-    """Traces a push; without one, the model alone."""
+def _trace(graph: Graph, pushing: int | None, subject: Artifact | None, siblings: Set[int] = frozenset()) -> Lineage:
+    """Traces a push, and tells others of its model and siblings; without one, the model alone."""
     push = _push(graph, pushing) if pushing is not None else None
     start: int | None = None
     model: int | None = None
@@ -68,11 +69,11 @@ def _trace(graph: Graph, pushing: int | None, subject: Artifact | None) -> Linea
     elif subject:
         start, model = subject.producer, subject.id
     artifacts, executions = _ancestors(graph, start)
-    others = _pushing_readers(graph, [model]) - {pushing} if model is not None else set()
+    others = siblings | (_pushing_readers(graph, [model]) if model is not None else set())
     return Lineage(
         model=model,
         push=push,
-        other_pushes=tuple(_push(graph, other) for other in sorted(others, reverse=True)),
+        other_pushes=tuple(_push(graph, other) for other in sorted(others - {pushing}, reverse=True)),
         parts=_parts(artifacts, executions, model),
         artifacts=artifacts if subject is None else {subject.id: subject} | artifacts,
         executions=executions,

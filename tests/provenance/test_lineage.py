@@ -118,6 +118,19 @@ def test_all_pushes_of_one_model_are_told(record):
     assert (made_by["Model"], made_by["Examples"], made_by["edge_exray.EdgeReplayResult"]) == ("1", "1", "3")
 
 
+def test_a_cloud_model_tells_of_all_edge_models_that_were_made_of_it(record):
+    first = record.gate("1")
+    second = record.gate("2", model=0, cached={name: first[name] for name in ("examples", "model")})
+    found = edge_exray.lineage(record.database, first["model"])
+    assert (found.push.run, str(found.push.outcome)) == ("2", "blocked")
+    assert [(push.run, push.model) for push in found.other_pushes] == [("1", first["edge_model"])]
+    assert (
+        f"Model {first['edge_model']}, its sibling, was pushed"
+        in exray("lineage", record.database, first["model"]).stdout
+    )
+    assert edge_exray.lineage(record.database, second["edge_model"]).other_pushes == ()
+
+
 def test_a_push_from_the_cache_says_so(record):
     made = record.gate("1")
     record.begin("2")

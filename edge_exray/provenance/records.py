@@ -175,8 +175,8 @@ class Lineage:
     Attributes:
         model: Id of the model; None for a push without one.
         push: Its latest push, or the one that was asked for; None when it was never to be pushed.
-        other_pushes: What else came of the same model, of a cloud model also what came of others that were made of it; the
-            latest first.
+        other_pushes: What else came of the same model, of a cloud model also of others that were made of it; the latest
+            first.
         parts: What a push of an edge model rests on, by name, to the ids of the artifacts. Empty for what the pipeline
             has not got or what is not recorded.
         artifacts: All that led to it, by id; what it was only compared with is there without its own ancestors.

@@ -40,7 +40,6 @@ child.wait()
 # Converts, which takes long enough to be killed meanwhile.
 CONVERT = """
 import sys
-import tempfile
 from edge_exray.conversion import converter
 converter.convert(sys.argv[1], sys.argv[2], quantization="none")
 """

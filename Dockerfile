@@ -1,5 +1,6 @@
 # edge-exray in a container. Targets:
-#   full     everything, on TFX 1.21: for Kubeflow Pipelines, for Beam workers, for `docker run IMAGE exray ...`; the default
+#   full     everything, on TFX 1.21: for Kubeflow Pipelines, for `docker run IMAGE exray ...`; the default. It lacks the
+#            /opt/apache/beam/boot of images that Beam starts workers in
 #   runtime  the library and its shell without TFX: for gates in CI, and for devices
 #   test     what `make newest-stack-test` runs the tests in; not for shipping
 

@@ -61,10 +61,12 @@ def _place(uri: str, is_copied: bool) -> str:
     if not separator:
         return uri
     mount = MOUNTS.get(scheme + separator)
-    if mount is None or not pathlib.Path(mount).is_dir():
+    # An image may have an empty mount. Of a bucket that a task reads or writes, the launcher makes the folder.
+    bucket = f"{mount}{path.partition('/')[0]}"
+    if mount is None or not pathlib.Path(bucket).is_dir():
         if is_copied:
             return uri
-        where = f"and there is no {mount} here" if mount else f"and only {', '.join(MOUNTS)} have a place for files"
+        where = f"and there is no {bucket} here" if mount else f"and only {', '.join(MOUNTS)} have a place for files"
         raise errors.ArtifactError(
             f"artifact {uri}: edge-exray's components read and write files, {where}; run them under the launcher of "
             "Kubeflow Pipelines or on Vertex AI, mount the bucket there, or take a pipeline root that is a folder"

@@ -5,12 +5,9 @@ import os
 import pathlib
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 
 from edge_exray import errors
-
-_NEW_SECONDS = 10
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:
@@ -59,38 +56,60 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def scratch(prefix: str) -> Iterator[pathlib.Path]:
+def scratch(prefix: str, parent: str | os.PathLike[str] | None = None) -> Iterator[pathlib.Path]:
     """Makes a temporary folder, and removes those that killed processes left under the same prefix.
 
     Args:
         prefix: Begins the name of the folder.
+        parent: Folder to make it in, which exists; None takes the system's for temporary files. Where folders cannot
+            be locked, as on NFS, nothing that was left is removed.
 
     Yields:
         The folder, which is gone when the context ends.
     """
+    place = pathlib.Path(tempfile.gettempdir() if parent is None else parent)
+    for left in place.glob(f"{prefix}*"):
+        # What is locked is in use, and some belong to other users.
+        with contextlib.suppress(OSError):
+            descriptor = _lock(left)
+            try:
+                shutil.rmtree(left)
+            finally:
+                os.close(descriptor)
+    folder, held = _locked_folder(prefix, place)
+    try:
+        yield folder
+    finally:
+        # What cannot be removed now is for the next one.
+        shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def _locked_folder(prefix: str, place: pathlib.Path) -> tuple[pathlib.Path, int | None]:
+    """Makes a folder, and returns it with the descriptor of its lock, if folders can be locked there."""
+    while True:
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+        # Until it is locked, another process may take it for one that was left.
+        try:
+            descriptor = _lock(folder)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        except OSError:
+            return folder, None
+        if folder.exists():
+            return folder, descriptor
+        os.close(descriptor)
+
+
+def _lock(folder: pathlib.Path) -> int:
+    """Locks a folder, until the descriptor is closed or the process ends, however it does."""
     import fcntl  # not on every system that the library is imported on
 
-    def lock(folder: pathlib.Path) -> int:
-        """Locks a folder, until the descriptor is closed or the process ends, however it does."""
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
-
-    for left in pathlib.Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        # What is locked is in use, what is new may be about to be, and some belong to other users.
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _NEW_SECONDS:
-                descriptor = lock(left)
-                shutil.rmtree(left)
-                os.close(descriptor)
-    with tempfile.TemporaryDirectory(prefix=prefix) as name:
-        folder = pathlib.Path(name)
-        descriptor = lock(folder)
-        try:
-            yield folder
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

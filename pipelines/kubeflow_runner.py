@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tensorflow as tf
 import yaml
 from tfx import v1 as tfx
 
@@ -45,7 +46,8 @@ def compile_pipeline(
             its default, and keeps a component from checking its value when the pipeline is built.
 
     Raises:
-        SpecError: The pipeline has a resolver, or lacks what a runtime parameter is for.
+        SpecError: The pipeline has a resolver, lacks what a runtime parameter is for, or has module files and a root
+            that TensorFlow cannot write to.
         ArtifactError: The file cannot be written.
     """
     resolvers = [node.id for node in tfx_pipeline.components if isinstance(node, tfx.dsl.Resolver)]
@@ -58,7 +60,15 @@ def compile_pipeline(
     runner = tfx.orchestration.experimental.KubeflowV2DagRunner(
         config=tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(default_image=image, use_pipeline_spec_2_1=True)
     )
-    job = runner.run(tfx_pipeline, write_out=False)
+    try:
+        job = runner.run(tfx_pipeline, write_out=False)
+    except tf.errors.UnimplementedError as e:
+        raise errors.SpecError(
+            f"cannot write module files of the pipeline to its root {tfx_pipeline.pipeline_info.pipeline_root}: TFX "
+            "packs each module_file into a wheel there when a pipeline is compiled, and TensorFlow has no file system "
+            "for it here; take a root in a gs:// bucket or a folder that the containers mount too, or give every "
+            "component its module by a dotted name"
+        ) from e
     spec = job["pipelineSpec"]
     # TFX writes it into a job only.
     spec["defaultPipelineRoot"] = tfx_pipeline.pipeline_info.pipeline_root

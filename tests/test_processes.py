@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 import psutil
@@ -93,9 +94,23 @@ def test_a_killed_conversion_leaves_no_process_no_model_and_a_folder_that_the_ne
     (left,) = tmp_path.glob("exray-convert-*")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with files.scratch("exray-convert-") as folder:
-        assert left.exists(), "a new one may not be locked yet"
-        os.utime(left, (0, 0))
-        os.utime(folder, (0, 0))
+        assert not left.exists()
         with files.scratch("exray-convert-") as other:
             assert set(tmp_path.glob("exray-convert-*")) == {folder, other}
     assert not list(tmp_path.glob("exray-convert-*"))
+
+
+def test_a_folder_that_another_process_takes_for_a_left_one_is_made_anew(tmp_path, monkeypatch):
+    make, made = tempfile.mkdtemp, []
+
+    def make_and_lose(**where: str) -> str:
+        made.append(make(**where))
+        if len(made) == 1:
+            os.rmdir(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose)
+    with files.scratch("exray-x-", tmp_path) as folder:
+        assert [str(folder)] == made[1:]
+        assert folder.is_dir()
+    assert not list(tmp_path.iterdir())

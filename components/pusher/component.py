@@ -24,7 +24,8 @@ class Pusher(component.Pusher):
     ```
 
     Component `outputs` and `Args` are those of `tfx.components.Pusher`. On storage whose folders cannot be renamed in
-    one step, such as buckets, a model may still be seen in parts.
+    one step, such as buckets, a model may still be seen in parts. What a killed push left in a folder is removed by the
+    next push of a blessed model from the same machine; `.pushing-*` in buckets, on NFS and of other machines stays.
     """
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(executor.Executor)

@@ -30,6 +30,7 @@ class Copier:
 def mount(tmp_path, monkeypatch):
     monkeypatch.setattr(buckets, "MOUNTS", {"gs://": f"{tmp_path}/gcs/", "s3://": f"{tmp_path}/s3/"})
     (tmp_path / "gcs/bucket/given").mkdir(parents=True)
+    (tmp_path / "s3").mkdir()
     (tmp_path / "gcs/bucket/given/content").write_text("of a bucket")
     return tmp_path / "gcs/bucket"
 
@@ -62,11 +63,23 @@ def test_folders_stay_as_they_are(mount, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("uri", "words"), [("s3://bucket/x", "there is no .*/s3/ here"), ("hdfs://x", "only gs://, s3:// have")]
+    ("uri", "words"), [("s3://bucket/x", "there is no .*/s3/bucket here"), ("hdfs://x", "only gs://, s3:// have")]
 )
 def test_a_bucket_without_files_is_an_error_that_says_so(mount, uri, words):
     with pytest.raises(errors.ArtifactError, match=f"artifact {uri}: .*{words}"):
         Copier().Do({"given": [artifact("gs://bucket/given")]}, {"made": [artifact(uri)]}, {})
+
+
+def test_device_logs_in_a_bucket_without_files_keep_their_uri(mount):
+    seen = []
+
+    class Noter:
+        @buckets.as_files
+        def Do(self, input_dict, output_dict, exec_properties):  # noqa: N802
+            seen.extend(artifact.uri for artifact in input_dict["device_logs"])
+
+    Noter().Do({"device_logs": [artifact("s3://phones/logs"), artifact("gs://bucket/given")]}, {}, {})
+    assert seen == ["s3://phones/logs", str(mount / "given")]
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

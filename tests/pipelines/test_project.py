@@ -8,6 +8,7 @@ import pytest
 import yaml
 from exray_command import exray
 
+from edge_exray import errors
 from edge_exray.pipelines import tiles
 
 pytestmark = pytest.mark.pipeline
@@ -65,3 +66,14 @@ def test_it_compiles_for_kubeflow(project, tmp_path, monkeypatch, capsys):
         "LayerValidator",
         "KernelProfiler",
     }
+
+
+def test_a_root_that_module_files_cannot_be_written_to_is_refused(project, tmp_path, monkeypatch):
+    import run_kubeflow
+
+    monkeypatch.chdir(tmp_path)
+    places = [f"--{name}=minio://bucket/{name}" for name in ("root", "data", "push-to")]
+    monkeypatch.setattr(sys, "argv", ["run_kubeflow.py", "--image=registry.example/edge-exray:1", *places])
+    with pytest.raises(errors.SpecError, match=r"module files of .* root minio://bucket/root: .* gs:// bucket or"):
+        run_kubeflow.main()
+    assert list(tmp_path.iterdir()) == []

@@ -21,6 +21,11 @@ def main() -> None:
         pipeline.create_pipeline(arguments.root, arguments.data, arguments.push_to),
         arguments.output,
         image=arguments.image,
+        # What a run may give anew.
+        runtime_parameters={
+            "data_root": ("ImportExampleGen", "input_base"),
+            "push_destination": ("Pusher", "push_destination"),
+        },
     )
     print(f"compiled to {arguments.output}")
 

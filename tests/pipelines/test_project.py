@@ -61,6 +61,7 @@ def test_it_compiles_for_kubeflow(project, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith("compiled to pipeline.yaml\n")
     compiled = yaml.safe_load((tmp_path / "pipeline.yaml").read_text("utf-8"))
     assert compiled["pipelineInfo"]["name"] == "shop-cameras"
+    assert set(compiled["root"]["inputDefinitions"]["parameters"]) == {"data_root", "push_destination"}
     assert set(compiled["root"]["dag"]["tasks"]["Pusher"]["dependentTasks"]) == {
         "EdgeConverter",
         "LayerValidator",

@@ -10,6 +10,7 @@ import hashlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
 import pathlib
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from tfx.dsl.io import fileio
 
 from edge_exray import errors
+from edge_exray.monitor import storage
 
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -35,14 +37,17 @@ def fingerprint(uri: str) -> str:
     ```
 
     Args:
-        uri: A file or folder, on any file system that TFX reads.
+        uri: A file or folder, on any file system that TFX reads; of a log its continuations count too, and suffice.
 
     Raises:
         DataError: There is nothing.
     """
-    if not fileio.exists(uri):
+    if fileio.isdir(uri):
+        files = [os.path.join(folder, name) for folder, _, names in fileio.walk(uri) for name in names] or [uri]
+    else:
+        files = [*([uri] if fileio.exists(uri) else []), *fileio.glob(storage.pattern_of(uri))]
+    if not files:
         raise errors.DataError(f"there is nothing at {uri} to import: name a file or folder that this machine can read")
-    files = [os.path.join(folder, name) for folder, _, names in fileio.walk(uri) for name in names] or [uri]
     digest = hashlib.sha256()
     for file in sorted(files):
         status = fileio.stat(file)
@@ -158,9 +163,23 @@ def _imports(source: bytes, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-@functools.cache
 def _distributions() -> Mapping[str, list[str]]:
-    return importlib.metadata.packages_distributions()
+    return _distributions_on(tuple(sys.path))
+
+
+@functools.cache
+def _distributions_on(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    # Python 3.10's packages_distributions knows what has a top_level.txt only, which NumPy has not.
+    found: dict[str, list[str]] = {}
+    for distribution in importlib.metadata.distributions(path=list(path)):
+        told = (distribution.read_text("top_level.txt") or "").split()
+        for top in told or {_top_level(file) for file in distribution.files or ()}:
+            found.setdefault(top, []).append(distribution.metadata["Name"])
+    return found
+
+
+def _top_level(file: pathlib.PurePath) -> str:
+    return file.parts[0] if len(file.parts) > 1 else inspect.getmodulename(file.name) or file.name
 
 
 def _installed_versions(package: str) -> dict[str, str | None]:

@@ -4,6 +4,7 @@ import importlib.metadata
 import pathlib
 
 import pytest
+from tfx import types
 from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
@@ -39,7 +40,7 @@ class Project:
         for name, source in {
             "shop/__init__.py": "",
             "shop/constants.py": "SCALE = 127.5\n",
-            "shop/reference.py": "from PIL import Image\nfrom .constants import SCALE\nlabel_fn = dict\n",
+            "shop/reference.py": "import numpy\nfrom PIL import Image\nfrom .constants import SCALE\nlabel_fn = dict\n",
             "shop/app.py": "def edge_inputs_fn(example):\n    import shop.reference\n    return {}\n",
             "shop/judges.py": "def label_fn(example):\n    return 0\n",
             "shop/other.py": "",
@@ -116,6 +117,7 @@ def test_what_changed_and_what_depends_on_it_runs_again_and_nothing_else(project
         ),
         "what the reference and the app import": (lambda: project.write("shop/constants.py", "SCALE = 255\n"), ALL),
         "a package that they import": (lambda: install("pillow"), ALL),
+        "one that does not name its modules": (lambda: install("numpy"), ALL),
         "the profile of a phone": (lambda: project.write("phone.txt", "count=60\n"), {PROFILER}),
         "TFMA": (lambda: install("tensorflow-model-analysis"), {VALIDATOR}),
         "LiteRT": (lambda: install("ai-edge-litert"), ALL),
@@ -172,6 +174,28 @@ def test_logs_that_came_in_since_are_imported_anew(tmp_path):
     assert imported() not in (first, second)
     with pytest.raises(errors.DataError, match="there is nothing at"):
         components.fingerprint(str(tmp_path / "tuesday"))
+
+
+def test_a_log_is_what_continues_it_too(tmp_path):
+    log = str(tmp_path / "run[1].exray")
+
+    def key() -> tuple[str, str]:
+        profiler = components.KernelProfiler(
+            edge_model=types.Channel(type=standard_artifacts.Model), device_profiles={"phone": log}
+        )
+        return components.fingerprint(log), profiler.exec_properties["device_profiles_content"]
+
+    keys = []
+    # Rotation deletes the first file when there are enough.
+    for name in ("run[1].exray", "run[1]-00001.exray", None, "run[1]-00002.exray", "run[1]-100000.exray"):
+        if name:
+            (tmp_path / name).write_bytes(name.encode())
+        else:
+            (tmp_path / "run[1].exray").unlink()
+        keys.append(key())
+    (tmp_path / "run[1]-2.exray").write_bytes(b"another log")
+    assert key() == keys[-1]
+    assert [len(set(column)) for column in zip(*keys, strict=True)] == [5, 5]
 
 
 def test_code_is_found_without_running_it(tmp_path, monkeypatch):

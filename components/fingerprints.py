@@ -5,6 +5,7 @@ alone. What is found here, when the pipeline is built, becomes execution propert
 """
 
 import ast
+import dataclasses
 import functools
 import hashlib
 import importlib.machinery
@@ -111,7 +112,8 @@ class _Code:
         """Adds a module, the packages that it is in, and what they import."""
         parts = name.split(".")
         self._top = self._top or parts[0]
-        if name in self._seen or parts[0] in sys.stdlib_module_names:
+        # The user's own module may be called like one of Python's.
+        if name in self._seen or (parts[0] in sys.stdlib_module_names and parts[0] != self._top):
             return
         self._seen.add(name)
         path = None
@@ -121,7 +123,7 @@ class _Code:
             if spec is None:
                 return  # an attribute, or not there
             places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
-            if parts[0] != self._top and any(_INSTALLED.intersection(pathlib.Path(place).parts) for place in places):
+            if parts[0] != self._top and any(_is_installed(part, pathlib.Path(place)) for place in places):
                 self.installed.add(parts[0])
                 return
             path = spec.submodule_search_locations
@@ -163,19 +165,36 @@ def _imports(source: bytes, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _distributions() -> Mapping[str, list[str]]:
-    return _distributions_on(tuple(sys.path))
+@dataclasses.dataclass(frozen=True)
+class _Distribution:
+    """An installed package: its name, and the folder that it was put into, None for one in its source tree."""
+
+    name: str
+    folder: pathlib.Path | None
+
+
+def _distributions(module: str) -> list[_Distribution]:
+    return _distributions_on(tuple(sys.path)).get(module, [])
 
 
 @functools.cache
-def _distributions_on(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+def _distributions_on(path: tuple[str, ...]) -> Mapping[str, list[_Distribution]]:
     # Python 3.10's packages_distributions knows what has a top_level.txt only, which NumPy has not.
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[_Distribution]] = {}
     for distribution in importlib.metadata.distributions(path=list(path)):
+        # Only what was installed has a RECORD: elsewhere the user may be at work.
+        folder = pathlib.Path(str(distribution.locate_file(""))) if distribution.read_text("RECORD") else None
         told = (distribution.read_text("top_level.txt") or "").split()
         for top in told or {_top_level(file) for file in distribution.files or ()}:
-            found.setdefault(top, []).append(distribution.metadata["Name"])
+            found.setdefault(top, []).append(_Distribution(distribution.metadata["Name"], folder))
     return found
+
+
+def _is_installed(module: str, place: pathlib.Path) -> bool:
+    """Returns whether the file or folder of a module is what pip or the system installed, wherever it did."""
+    return bool(_INSTALLED.intersection(place.parts)) or any(
+        distribution.folder in place.parents for distribution in _distributions(module)
+    )
 
 
 def _top_level(file: pathlib.PurePath) -> str:
@@ -183,7 +202,7 @@ def _top_level(file: pathlib.PurePath) -> str:
 
 
 def _installed_versions(package: str) -> dict[str, str | None]:
-    return {name: _version(name) for name in sorted(set(_distributions().get(package, ())))}
+    return {name: _version(name) for name in sorted({d.name for d in _distributions(package)})}
 
 
 def _version(distribution: str) -> str | None:

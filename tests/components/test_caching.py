@@ -212,6 +212,43 @@ def test_code_is_found_without_running_it(tmp_path, monkeypatch):
     assert fingerprints.of_module() is None
 
 
+def test_what_is_installed_counts_by_its_version_wherever_it_is(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path / "libraries")
+    monkeypatch.syspath_prepend(tmp_path / "work")
+    files = {
+        "app.py": "import library, mine\n",
+        "libraries/library/__init__.py": "",
+        "libraries/library-1.0.dist-info/METADATA": "Name: library\nVersion: 1.0\n",
+        "libraries/library-1.0.dist-info/RECORD": "library/__init__.py,,\n",
+        "work/mine.py": "",
+        "work/mine.egg-info/PKG-INFO": "Name: mine\nVersion: 1.0\n",
+        "work/mine.egg-info/top_level.txt": "mine\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    keys = []
+    for name, text in {
+        "app.py": files["app.py"],
+        "libraries/library/__init__.py": "A = 1\n",
+        "libraries/library-1.0.dist-info/METADATA": "Name: library\nVersion: 2.0\n",
+        "work/mine.py": "A = 1\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        keys.append(fingerprints.of_module(module_file=str(tmp_path / "app.py")))
+    assert keys[0] == keys[1]
+    assert len({*keys, None}) == 4
+
+
+def test_a_module_file_may_be_called_like_a_module_of_python(tmp_path):
+    (tmp_path / "calendar.py").write_text("import datetime, helpers\n")
+    keys = []
+    for source in ("", "A = 1\n"):
+        (tmp_path / "helpers.py").write_text(source)
+        keys.append(fingerprints.of_module(module_file=str(tmp_path / "calendar.py")))
+    assert len({*keys, None}) == 3
+
+
 def test_a_module_file_brings_what_lies_beside_it_and_the_apps_own_code(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "path")
     files = {

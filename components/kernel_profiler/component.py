@@ -78,7 +78,8 @@ class KernelProfiler(base_component.BaseComponent):
       `verdict`, `failed_checks`, `reason`, `profile`.
     - `profile`: Channel of type `edge_exray.KernelProfile` with `profile.json`, see
       `schemas/kernel_profile.schema.json`, `profile.html`, `chrome_trace.json`, which ui.perfetto.dev opens, and
-      `model_explorer/latency.json`. Its custom property `blessed` makes it a baseline for later runs.
+      `model_explorer/latency.json`. Its custom property `blessed` makes it a baseline for later runs;
+      `devices` names the other machines that it has.
 
     Args:
         edge_model: Channel of type `Model` with the .tflite to push, as EdgeConverter makes it.

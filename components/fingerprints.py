@@ -5,11 +5,13 @@ alone. What is found here, when the pipeline is built, becomes execution propert
 """
 
 import ast
+import dataclasses
 import functools
 import hashlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
 import pathlib
@@ -19,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from tfx.dsl.io import fileio
 
 from edge_exray import errors
+from edge_exray.monitor import storage
 
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -35,14 +38,17 @@ def fingerprint(uri: str) -> str:
     ```
 
     Args:
-        uri: A file or folder, on any file system that TFX reads.
+        uri: A file or folder, on any file system that TFX reads; of a log its continuations count too, and suffice.
 
     Raises:
         DataError: There is nothing.
     """
-    if not fileio.exists(uri):
+    if fileio.isdir(uri):
+        files = [os.path.join(folder, name) for folder, _, names in fileio.walk(uri) for name in names] or [uri]
+    else:
+        files = [*([uri] if fileio.exists(uri) else []), *fileio.glob(storage.pattern_of(uri))]
+    if not files:
         raise errors.DataError(f"there is nothing at {uri} to import: name a file or folder that this machine can read")
-    files = [os.path.join(folder, name) for folder, _, names in fileio.walk(uri) for name in names] or [uri]
     digest = hashlib.sha256()
     for file in sorted(files):
         status = fileio.stat(file)
@@ -106,7 +112,8 @@ class _Code:
         """Adds a module, the packages that it is in, and what they import."""
         parts = name.split(".")
         self._top = self._top or parts[0]
-        if name in self._seen or parts[0] in sys.stdlib_module_names:
+        # The user's own module may be called like one of Python's.
+        if name in self._seen or (parts[0] in sys.stdlib_module_names and parts[0] != self._top):
             return
         self._seen.add(name)
         path = None
@@ -116,7 +123,7 @@ class _Code:
             if spec is None:
                 return  # an attribute, or not there
             places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
-            if parts[0] != self._top and any(_INSTALLED.intersection(pathlib.Path(place).parts) for place in places):
+            if parts[0] != self._top and any(_is_installed(part, pathlib.Path(place)) for place in places):
                 self.installed.add(parts[0])
                 return
             path = spec.submodule_search_locations
@@ -158,13 +165,44 @@ def _imports(source: bytes, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Distribution:
+    """An installed package: its name, and the folder that it was put into, None for one in its source tree."""
+
+    name: str
+    folder: pathlib.Path | None
+
+
+def _distributions(module: str) -> list[_Distribution]:
+    return _distributions_on(tuple(sys.path)).get(module, [])
+
+
 @functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    return importlib.metadata.packages_distributions()
+def _distributions_on(path: tuple[str, ...]) -> Mapping[str, list[_Distribution]]:
+    # Python 3.10's packages_distributions knows what has a top_level.txt only, which NumPy has not.
+    found: dict[str, list[_Distribution]] = {}
+    for distribution in importlib.metadata.distributions(path=list(path)):
+        # Only what was installed has a RECORD: elsewhere the user may be at work.
+        folder = pathlib.Path(str(distribution.locate_file(""))) if distribution.read_text("RECORD") else None
+        told = (distribution.read_text("top_level.txt") or "").split()
+        for top in told or {_top_level(file) for file in distribution.files or ()}:
+            found.setdefault(top, []).append(_Distribution(distribution.metadata["Name"], folder))
+    return found
+
+
+def _is_installed(module: str, place: pathlib.Path) -> bool:
+    """Returns whether the file or folder of a module is what pip or the system installed, wherever it did."""
+    return bool(_INSTALLED.intersection(place.parts)) or any(
+        distribution.folder in place.parents for distribution in _distributions(module)
+    )
+
+
+def _top_level(file: pathlib.PurePath) -> str:
+    return file.parts[0] if len(file.parts) > 1 else inspect.getmodulename(file.name) or file.name
 
 
 def _installed_versions(package: str) -> dict[str, str | None]:
-    return {name: _version(name) for name in sorted(set(_distributions().get(package, ())))}
+    return {name: _version(name) for name in sorted({d.name for d in _distributions(package)})}
 
 
 def _version(distribution: str) -> str | None:

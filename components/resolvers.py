@@ -5,11 +5,14 @@ from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common import resolver
 
+DEVICES_KEY = "devices"
+"""Custom property of a profile: the other machines that the edge model was measured on, sorted, with commas."""
+
 
 class LatestBlessedStrategy(resolver.ResolverStrategy):
     """Resolves the report or profile of the model that was blessed last; nothing before the first blessing.
 
-    Of a model that was blessed several times it is the first one.
+    Of a model that was blessed several times it is the first one that was measured on the same devices as the last one.
 
     TFX's own strategies do not find it: one takes the latest artifact, blessed or not, the other knows pairs of Model
     and ModelBlessing only. LayerValidator and KernelProfiler note on their reports whether they blessed the model.
@@ -42,9 +45,16 @@ class LatestBlessedStrategy(resolver.ResolverStrategy):
             return []
         latest = max(blessed, key=lambda artifact: artifact.id)
         # The first one of that model: a run with the same inputs would otherwise be given its own result of last time,
-        # and never come from the cache.
+        # and never come from the cache. But one that lacks a device would let a regression there pass.
         model = _number(latest, constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
-        same = [a for a in blessed if model and _number(a, constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY) == model]
+        devices = latest.get_string_custom_property(DEVICES_KEY)
+        same = [
+            artifact
+            for artifact in blessed
+            if model
+            and _number(artifact, constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY) == model
+            and artifact.get_string_custom_property(DEVICES_KEY) == devices
+        ]
         return [min(same or [latest], key=lambda artifact: artifact.id)]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tfx import types
 from tfx.components.util import udf_utils
@@ -14,6 +14,7 @@ from edge_exray import errors
 from edge_exray.components import fingerprints, user_modules
 from edge_exray.components.kernel_profiler import executor
 from edge_exray.components.types import KernelProfile
+from edge_exray.monitor import storage
 from edge_exray.profiling import device_profile, machine
 from edge_exray.profiling.spec import ProfileSpec
 from edge_exray.version import __version__
@@ -77,7 +78,8 @@ class KernelProfiler(base_component.BaseComponent):
       `verdict`, `failed_checks`, `reason`, `profile`.
     - `profile`: Channel of type `edge_exray.KernelProfile` with `profile.json`, see
       `schemas/kernel_profile.schema.json`, `profile.html`, `chrome_trace.json`, which ui.perfetto.dev opens, and
-      `model_explorer/latency.json`. Its custom property `blessed` makes it a baseline for later runs.
+      `model_explorer/latency.json`. Its custom property `blessed` makes it a baseline for later runs;
+      `devices` names the other machines that it has.
 
     Args:
         edge_model: Channel of type `Model` with the .tflite to push, as EdgeConverter makes it.
@@ -175,14 +177,21 @@ class KernelProfiler(base_component.BaseComponent):
 
 def _content(device_profiles: Mapping[str, str]) -> str | None:
     """Returns the SHA-256 of each file or folder of this machine, for the cache key alone."""
-    local = {name: pathlib.Path(uri) for name, uri in device_profiles.items()}
-    hashes = {name: _hash(path) for name, path in local.items() if path.exists()}
+    local = {name: _files(pathlib.Path(uri)) for name, uri in device_profiles.items()}
+    hashes = {name: _hash(files) for name, files in local.items() if files}
     return json.dumps(hashes, sort_keys=True) if hashes else None
 
 
-def _hash(path: pathlib.Path) -> str:
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.is_file())
+    # It may be the name of a log, whose first file rotation may have deleted.
+    return storage.files_of(path)
+
+
+def _hash(files: Sequence[pathlib.Path]) -> str:
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in files:
         with file.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)

@@ -13,9 +13,11 @@ from tfx.utils import io_utils
 
 from edge_exray import errors
 from edge_exray.components import artifacts, buckets, transforms, user_modules
+from edge_exray.components.resolvers import DEVICES_KEY
 from edge_exray.diagnosis.report import Verdict
 from edge_exray.models.tflite import EdgeModel
 from edge_exray.profiling import feeds
+from edge_exray.profiling.budget import EDGE
 from edge_exray.profiling.profile import FILENAME, Profile, profile
 from edge_exray.profiling.spec import ProfileSpec
 from edge_exray.reporting.profile_writer import render_files
@@ -84,6 +86,8 @@ class Executor(base_executor.BaseExecutor):
         profile_artifact.set_int_custom_property("blessed", int(blessed))
         edge_model = artifact_utils.get_single_instance(input_dict["edge_model"])
         profile_artifact.set_int_custom_property("current_model_id", edge_model.id)
+        measured_on = sorted(m.role.partition("@")[2] for m in result.models if m.role.startswith(f"{EDGE}@"))
+        profile_artifact.set_string_custom_property(DEVICES_KEY, ",".join(measured_on))
         _bless(blessing, blessed, result, profile_artifact.uri)
         if passes:
             logging.warning("KernelProfiler blesses %s, as on_inconclusive says: %s", models["edge"], result.summary)

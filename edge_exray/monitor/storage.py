@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import glob
 import os
 import pathlib
 import re
@@ -24,6 +25,16 @@ def files_of(name: str | os.PathLike[str]) -> list[pathlib.Path]:
         name: `DIR/run.exray` for the file of that name and its continuations `DIR/run-00001.exray`, ...
     """
     return [path for _, path in sorted(_numbered(pathlib.Path(name)))]
+
+
+def pattern_of(name: str) -> str:
+    """Returns what `glob` finds the continuations of a log by, for places that `files_of` cannot list.
+
+    Args:
+        name: As for `files_of`, on any file system.
+    """
+    stem, suffix = (glob.escape(part) for part in os.path.splitext(name))
+    return f"{stem}-{'[0-9]' * _DIGITS}*{suffix}"
 
 
 def _numbered(name: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:

@@ -21,6 +21,7 @@ import numpy as np
 
 from edge_exray import errors
 from edge_exray.models.graph import Graph, read_graph
+from edge_exray.monitor import storage
 from edge_exray.monitor.log import EdgeLog, LoggedFrame, LogHeader
 from edge_exray.profiling import intervals
 from edge_exray.profiling.device_ops import DELEGATE
@@ -79,8 +80,8 @@ class _Times:
 
 
 def is_log(path: str | os.PathLike[str]) -> bool:
-    """Returns whether a file, or a file of a folder, begins like the log of an app."""
-    return os.path.exists(path) and bool(_headers(path))
+    """Returns whether a file, a continuation of it or a file of a folder begins like the log of an app."""
+    return (os.path.exists(path) or bool(storage.files_of(path))) and bool(_headers(path))
 
 
 def _headers(path: str | os.PathLike[str]) -> list[LogHeader]:

@@ -84,7 +84,7 @@ def read_profiles(
         models: Role to path of the .tflite.
 
     Returns:
-        Profiles with the roles `edge@NAME` and `float_edge@NAME`.
+        Profiles with the roles `edge@NAME` and, behind all of these, `float_edge@NAME`.
 
     Raises:
         SpecError: See `check_names`.
@@ -107,7 +107,7 @@ def read_profiles(
             if each in models:
                 _check_fingerprint([by_role[each]], models[each], os.fspath(path))
             profiles.append(dataclasses.replace(by_role[each], role=f"{each}@{device}"))
-    return profiles
+    return sorted(profiles, key=lambda profile: profile.role.partition("@")[0] != EDGE)
 
 
 def check_names(names: Collection[str]) -> None:

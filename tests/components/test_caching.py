@@ -4,6 +4,7 @@ import importlib.metadata
 import pathlib
 
 import pytest
+from tfx import types
 from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration import metadata, pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
@@ -39,7 +40,7 @@ class Project:
         for name, source in {
             "shop/__init__.py": "",
             "shop/constants.py": "SCALE = 127.5\n",
-            "shop/reference.py": "from PIL import Image\nfrom .constants import SCALE\nlabel_fn = dict\n",
+            "shop/reference.py": "import numpy\nfrom PIL import Image\nfrom .constants import SCALE\nlabel_fn = dict\n",
             "shop/app.py": "def edge_inputs_fn(example):\n    import shop.reference\n    return {}\n",
             "shop/judges.py": "def label_fn(example):\n    return 0\n",
             "shop/other.py": "",
@@ -116,6 +117,7 @@ def test_what_changed_and_what_depends_on_it_runs_again_and_nothing_else(project
         ),
         "what the reference and the app import": (lambda: project.write("shop/constants.py", "SCALE = 255\n"), ALL),
         "a package that they import": (lambda: install("pillow"), ALL),
+        "one that does not name its modules": (lambda: install("numpy"), ALL),
         "the profile of a phone": (lambda: project.write("phone.txt", "count=60\n"), {PROFILER}),
         "TFMA": (lambda: install("tensorflow-model-analysis"), {VALIDATOR}),
         "LiteRT": (lambda: install("ai-edge-litert"), ALL),
@@ -174,6 +176,28 @@ def test_logs_that_came_in_since_are_imported_anew(tmp_path):
         components.fingerprint(str(tmp_path / "tuesday"))
 
 
+def test_a_log_is_what_continues_it_too(tmp_path):
+    log = str(tmp_path / "run[1].exray")
+
+    def key() -> tuple[str, str]:
+        profiler = components.KernelProfiler(
+            edge_model=types.Channel(type=standard_artifacts.Model), device_profiles={"phone": log}
+        )
+        return components.fingerprint(log), profiler.exec_properties["device_profiles_content"]
+
+    keys = []
+    # Rotation deletes the first file when there are enough.
+    for name in ("run[1].exray", "run[1]-00001.exray", None, "run[1]-00002.exray", "run[1]-100000.exray"):
+        if name:
+            (tmp_path / name).write_bytes(name.encode())
+        else:
+            (tmp_path / "run[1].exray").unlink()
+        keys.append(key())
+    (tmp_path / "run[1]-2.exray").write_bytes(b"another log")
+    assert key() == keys[-1]
+    assert [len(set(column)) for column in zip(*keys, strict=True)] == [5, 5]
+
+
 def test_code_is_found_without_running_it(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "explosive").mkdir()
@@ -186,6 +210,43 @@ def test_code_is_found_without_running_it(tmp_path, monkeypatch):
     assert fingerprints.of_module(module_path="explosive.nothing") is None
     assert fingerprints.of_module(module_path="no_such_package.module") is None
     assert fingerprints.of_module() is None
+
+
+def test_what_is_installed_counts_by_its_version_wherever_it_is(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path / "libraries")
+    monkeypatch.syspath_prepend(tmp_path / "work")
+    files = {
+        "app.py": "import library, mine\n",
+        "libraries/library/__init__.py": "",
+        "libraries/library-1.0.dist-info/METADATA": "Name: library\nVersion: 1.0\n",
+        "libraries/library-1.0.dist-info/RECORD": "library/__init__.py,,\n",
+        "work/mine.py": "",
+        "work/mine.egg-info/PKG-INFO": "Name: mine\nVersion: 1.0\n",
+        "work/mine.egg-info/top_level.txt": "mine\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    keys = []
+    for name, text in {
+        "app.py": files["app.py"],
+        "libraries/library/__init__.py": "A = 1\n",
+        "libraries/library-1.0.dist-info/METADATA": "Name: library\nVersion: 2.0\n",
+        "work/mine.py": "A = 1\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        keys.append(fingerprints.of_module(module_file=str(tmp_path / "app.py")))
+    assert keys[0] == keys[1]
+    assert len({*keys, None}) == 4
+
+
+def test_a_module_file_may_be_called_like_a_module_of_python(tmp_path):
+    (tmp_path / "calendar.py").write_text("import datetime, helpers\n")
+    keys = []
+    for source in ("", "A = 1\n"):
+        (tmp_path / "helpers.py").write_text(source)
+        keys.append(fingerprints.of_module(module_file=str(tmp_path / "calendar.py")))
+    assert len({*keys, None}) == 3
 
 
 def test_a_module_file_brings_what_lies_beside_it_and_the_apps_own_code(tmp_path, monkeypatch):

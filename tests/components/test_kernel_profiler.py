@@ -133,6 +133,7 @@ def test_the_profile_of_a_phone_gates_the_push(edge_model, outputs, tmp_path, bu
     assert blessing.get_int_custom_property("blessed") == blessed
     profile = Profile.load(os.path.join(profile_artifact.uri, "profile.json"))
     assert [(model.role, model.kernels) for model in profile.models] == [("edge", "xnnpack"), ("edge@phone", "gpu")]
+    assert profile_artifact.get_string_custom_property("devices") == "phone"
     assert blessing.get_string_custom_property("failed_checks") == ("latency_p50@phone" if budget == 8.0 else "")
 
 

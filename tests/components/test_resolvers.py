@@ -62,13 +62,17 @@ def test_a_resolver_finds_the_last_blessed_report(tmp_path):
 
 @pytest.mark.parametrize("kind", [LayerReport, KernelProfile])
 def test_each_channel_has_its_own_and_none_is_none(kind):
-    def report(artifact_id: int, blessed: int | None, model: int | None = None) -> types.Artifact:
+    def report(
+        artifact_id: int, blessed: int | None, model: int | None = None, devices: str | None = None
+    ) -> types.Artifact:
         made = kind()
         made.id = artifact_id
         if blessed is not None:
             made.set_int_custom_property("blessed", blessed)
         if model is not None:
             made.set_int_custom_property("current_model_id", model)
+        if devices is not None:
+            made.set_string_custom_property("devices", devices)
         return made
 
     channels = {
@@ -76,6 +80,9 @@ def test_each_channel_has_its_own_and_none_is_none(kind):
         "two": [report(4, None)],
         "three": [],
         "the same model again": [report(3, 1, 1), report(4, 0, 2), report(8, 1, 2), report(6, 1, 2), report(9, 0, 3)],
+        "then with a phone": [report(3, 1, 1, ""), report(4, 1, 1, "phone")],
+        "and from the cache": [report(3, 1, 1, ""), report(4, 1, 1, "phone"), report(5, 1, 1, "phone")],
+        "then without one": [report(2, 1, 1), report(3, 1, 1, "phone"), report(4, 1, 1, "")],
     }
     found = LatestBlessedStrategy().resolve_artifacts(None, channels)
     assert {name: [artifact.id for artifact in artifacts] for name, artifacts in found.items()} == {
@@ -83,4 +90,7 @@ def test_each_channel_has_its_own_and_none_is_none(kind):
         "two": [],
         "three": [],
         "the same model again": [6],
+        "then with a phone": [4],
+        "and from the cache": [4],
+        "then without one": [2],
     }

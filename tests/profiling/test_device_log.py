@@ -135,6 +135,12 @@ def test_a_clock_that_is_too_coarse_is_refused(tmp_path, monkeypatch):
         read_profile(tmp_path / "run.exray")
 
 
+def test_a_log_whose_first_file_is_gone_is_read_on(app, int8_net, tmp_path):
+    (tmp_path / "run-00001.exray").write_bytes((app / "plain.exray").read_bytes())
+    [found] = read_profiles({"pixel6": tmp_path / "run.exray"}, {"edge": int8_net})
+    assert found.latency_ms.runs == PLAIN
+
+
 def test_a_log_that_tells_no_inference_is_refused(tmp_path):
     with EdgeMonitor(tmp_path / "run.exray", strict=True) as monitor, monitor.frame(raw=np.zeros(3)) as frame:
         frame.outputs(np.zeros(1))

@@ -257,8 +257,10 @@ def test_misspelt_machines_are_refused(names, words):
 
 def test_the_name_of_a_machine_tells_the_float_model(float_net, int8_net, write):
     files = {"phone": write([Node("CONV_2D", "[x]:0", 1.0)], "a.txt"), "phone.float_edge": write([], "b.txt")}
-    found = read_profiles(files, {"edge": int8_net, "float_edge": float_net})
-    assert [(model.role, model.path) for model in found] == [("edge@phone", int8_net), ("float_edge@phone", float_net)]
+    expected = [("edge@phone", int8_net), ("float_edge@phone", float_net)]
+    for names in (files, dict(reversed(files.items()))):
+        found = read_profiles(names, {"edge": int8_net, "float_edge": float_net})
+        assert [(model.role, model.path) for model in found] == expected
 
 
 @pytest.mark.parametrize(

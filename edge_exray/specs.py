@@ -19,6 +19,19 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else "."
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns the object; of a key that stands twice nobody knows which value was meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"it has the key {next(key for key in keys if keys.count(key) > 1)} twice")
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class JsonSpec:
     """A frozen dataclass whose JSON form is described by `schemas/<schema_name>.schema.json`.
@@ -36,7 +49,7 @@ class JsonSpec:
         """
         try:
             document = json.loads(self.to_json())
-        except TypeError as e:
+        except (TypeError, ValueError) as e:
             raise errors.SpecError(f"{self._title('')} has a value that JSON lacks: {e}; give plain types") from e
         schemas.check(document, self.schema_name, errors.SpecError, self._title(""))
 
@@ -70,7 +83,7 @@ class JsonSpec:
 
     @classmethod
     def from_json(cls, text: str | None, source: str = "") -> Self:
-        """Parses a JSON document; None or an empty text gives the defaults.
+        """Parses a JSON document; None or an empty text that is no file's gives the defaults.
 
         Args:
             text: The document.
@@ -80,10 +93,12 @@ class JsonSpec:
             SpecError: The text is no JSON, or has an unknown key or a value out of range; the key is named.
         """
         if not text or not text.strip():
+            if source:
+                raise errors.SpecError(f"{cls._title(source)} is empty; write {{}} for the defaults")
             return cls()
         try:
-            document = json.loads(text)
-        except json.JSONDecodeError as e:
+            document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        except ValueError as e:
             raise errors.SpecError(f"{cls._title(source)} is not valid JSON: {e}") from e
         return cls.from_dict(document, source)
 
@@ -111,4 +126,4 @@ class JsonSpec:
 
     def to_json(self) -> str:
         """Returns the document in a canonical form (sorted keys), so that equal specs give equal cache keys."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)

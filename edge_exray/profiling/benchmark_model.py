@@ -150,7 +150,7 @@ class _Tables:
         self._source = source
         self._rows: list[Row] = []
         self._section = self._title = _MAIN
-        self._begun = self._counts_all_runs = False
+        self._begun = self._counts_all_runs = self._is_open = False
         self._pattern: re.Pattern[str] | None = None
 
     def take(self, number: int, line: str) -> None:
@@ -167,11 +167,16 @@ class _Tables:
             self._add(number, line)
         elif self._section == _MAIN and (executed := re.match(r"Number of nodes executed: (\d+)$", line)):
             self._check(number, int(executed[1]))
+            self._is_open = False
         elif self._section == _MAIN and (totals := re.match(rf"Timings \(microseconds\): {_STATISTICS}", line)):
             self.runs = int(totals["count"])
             self.totals = _milliseconds(totals["figures"], self._source, number) if self.runs else {}
 
     def rows(self) -> tuple[Row, ...]:
+        if self._is_open:
+            raise errors.ArtifactError(
+                f"{self._source} ends before it tells how many nodes were executed: it is cut off, make it anew"
+            )
         if not self._counts_all_runs:
             return tuple(self._rows)
         # An op that stands in no loop has one call in each run.
@@ -198,6 +203,8 @@ class _Tables:
                 f"{self._source}, line {number}: the ops of a second run begin here; give a file for each run"
             )
         self._begun = self._begun or self._section == _MAIN
+        # A text counts its rows behind the tables, a CSV does not.
+        self._is_open |= self._section == _MAIN and self._title == "Run Order"
         self._pattern = _row_pattern(head)
 
     def _add(self, number: int, line: str) -> None:

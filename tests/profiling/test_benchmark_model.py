@@ -233,6 +233,12 @@ def test_the_benchmark_alone_needs_no_warm_up():
     assert parse("\n".join(lines[start + 1 : start + 2]), "phone.txt").runs == 50
 
 
+@pytest.mark.parametrize("lines", [3, 4, 5])
+def test_a_text_that_ends_before_its_count_is_refused(lines):
+    with pytest.raises(errors.ArtifactError, match=r"phone\.txt ends before .* cut off"):
+        parse("\n".join(LITERT.splitlines()[:lines]), "phone.txt")
+
+
 def test_missing_rows_are_noticed():
     lines = [line for line in tool.output(NODES).splitlines() if "TFLite_Detection" not in line]
     with pytest.raises(errors.ArtifactError, match="4 nodes were executed, but the table has 3"):

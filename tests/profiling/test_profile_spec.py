@@ -87,3 +87,23 @@ def test_a_misspelt_key_is_told_with_the_right_one_and_its_file():
         ProfileSpec.from_json('{"runs": 0}', "budget.json")
     with pytest.raises(errors.SpecError, match=r"profile spec budget\.json: .*\[\] is not of type 'object'"):
         ProfileSpec.from_json("[]", "budget.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (" \n", r"profile spec .*budget\.json is empty"),
+        ('{"max_latency_ms": NaN}', "NaN is no number"),
+        ('{"max_latency_ms": Infinity}', "Infinity is no number"),
+        ('{"max_latency_ms": 1, "max_latency_ms": 50}', "the key max_latency_ms twice"),
+    ],
+)
+def test_a_file_that_would_turn_the_gate_off_by_mistake_is_refused(text, reason, tmp_path):
+    (tmp_path / "budget.json").write_text(text)
+    with pytest.raises(errors.SpecError, match=reason):
+        ProfileSpec.from_any(tmp_path / "budget.json")
+
+
+def test_a_budget_that_is_no_number_is_refused():
+    with pytest.raises(errors.SpecError, match="not JSON compliant"):
+        ProfileSpec(max_latency_ms=float("nan"))

@@ -31,6 +31,7 @@ count=50 first=9000 curr=9000 min=8000 max=9900 avg=9000 std=100
 	[node type]	[first]	[avg ms]	[%]	[cdf%]	[mem KB]	[times called]	[Name]
 	TfLiteGpuDelegateV2	8.317	8.671	100.000%	100.000%	0.000	1	[probs]:6
 
+Number of nodes executed: 1
 """
 
 

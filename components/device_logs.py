@@ -13,6 +13,7 @@ from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
 from edge_exray import errors
+from edge_exray.monitor import storage
 
 _REMOTE = re.compile(r"[a-z0-9]+://")
 
@@ -37,6 +38,11 @@ def local(logs: Sequence[types.Artifact], folder: str | os.PathLike[str]) -> Ite
         shutil.rmtree(root, ignore_errors=True)
 
 
+def files_of(uri: str) -> list[str]:
+    """Returns a file and, if it is a log, its continuations, which alone are left where rotation deleted the first."""
+    return [*([uri] if fileio.exists(uri) else []), *sorted(fileio.glob(storage.pattern_of(uri)))]
+
+
 def _local(uri: str, folder: pathlib.Path) -> str:
     if not _REMOTE.match(uri):
         return uri
@@ -44,9 +50,7 @@ def _local(uri: str, folder: pathlib.Path) -> str:
     if is_folder:
         io_utils.copy_dir(uri, str(folder))
     else:
-        # Its continuations have numbers before the suffix.
-        stem, suffix = os.path.splitext(uri)
-        for file in fileio.glob(f"{stem}*{suffix}"):
+        for file in files_of(uri):
             io_utils.copy_file(file, str(folder / os.path.basename(file)))
     copied = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     if not copied:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from tfx.dsl.io import fileio
 
 from edge_exray import errors
-from edge_exray.monitor import storage
+from edge_exray.components import device_logs
 
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -46,7 +46,7 @@ def fingerprint(uri: str) -> str:
     if fileio.isdir(uri):
         files = [os.path.join(folder, name) for folder, _, names in fileio.walk(uri) for name in names] or [uri]
     else:
-        files = [*([uri] if fileio.exists(uri) else []), *fileio.glob(storage.pattern_of(uri))]
+        files = device_logs.files_of(uri)
     if not files:
         raise errors.DataError(f"there is nothing at {uri} to import: name a file or folder that this machine can read")
     digest = hashlib.sha256()

@@ -1,6 +1,7 @@
 """Writing files: it fails before the work, not after it, and no half-written file is ever seen under its name."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import shutil
@@ -8,6 +9,17 @@ import tempfile
 from collections.abc import Iterator
 
 from edge_exray import errors
+
+_CHUNK = 1 << 20
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of a file's content in hexadecimal, of a .tflite its fingerprint."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from typing import Any
 
 from absl import logging
@@ -13,7 +12,7 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
-from edge_exray import errors
+from edge_exray import errors, files
 from edge_exray.components import buckets, device_logs
 from edge_exray.monitor.log import EdgeLog
 
@@ -48,7 +47,7 @@ class Executor(base_executor.BaseExecutor):
         directory = artifact_utils.get_split_uri([examples], split)
         fileio.makedirs(directory)
         names = json.loads(exec_properties["names"])
-        with device_logs.local(input_dict["device_logs"], tempfile.mkdtemp()) as paths:
+        with files.scratch("exray-logs-") as folder, device_logs.local(input_dict["device_logs"], folder) as paths:
             log = EdgeLog(*paths)
             frames = log.write_examples(os.path.join(directory, FILE), bool(exec_properties["layers"]), names)
         if not frames:

@@ -1,16 +1,15 @@
 """KernelProfiler: blocks an edge model that is too slow or too big."""
 
-import hashlib
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from tfx import types
 from tfx.components.util import udf_utils
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import component_spec, standard_artifacts
 
-from edge_exray import errors
+from edge_exray import errors, files
 from edge_exray.components import fingerprints, user_modules
 from edge_exray.components.kernel_profiler import executor
 from edge_exray.components.types import KernelProfile
@@ -18,8 +17,6 @@ from edge_exray.monitor import storage
 from edge_exray.profiling import device_profile, machine
 from edge_exray.profiling.spec import ProfileSpec
 from edge_exray.version import __version__
-
-_CHUNK = 1 << 20
 
 
 class KernelProfilerSpec(component_spec.ComponentSpec):
@@ -176,9 +173,9 @@ class KernelProfiler(base_component.BaseComponent):
 
 
 def _content(device_profiles: Mapping[str, str]) -> str | None:
-    """Returns the SHA-256 of each file or folder of this machine, for the cache key alone."""
+    """Returns the SHA-256 of the files of this machine, for the cache key alone."""
     local = {name: _files(pathlib.Path(uri)) for name, uri in device_profiles.items()}
-    hashes = {name: _hash(files) for name, files in local.items() if files}
+    hashes = {name: [files.sha256(path) for path in paths] for name, paths in local.items() if paths}
     return json.dumps(hashes, sort_keys=True) if hashes else None
 
 
@@ -187,12 +184,3 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
         return sorted(p for p in path.rglob("*") if p.is_file())
     # It may be the name of a log, whose first file rotation may have deleted.
     return storage.files_of(path)
-
-
-def _hash(files: Sequence[pathlib.Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-    return digest.hexdigest()

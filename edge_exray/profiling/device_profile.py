@@ -9,14 +9,13 @@ side of the percentiles that are told.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import os
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
 
-from edge_exray import errors, schemas, specs
+from edge_exray import errors, files, schemas, specs
 from edge_exray.models import locations
 from edge_exray.models.graph import Graph, read_graph
 from edge_exray.profiling import benchmark_model, device_log, device_ops
@@ -149,7 +148,8 @@ def _measured_here_like(text: str, source: str, name: str) -> list[ModelProfile]
 
 def _check_fingerprint(profiles: Sequence[ModelProfile], model: str | os.PathLike[str], source: str) -> None:
     """Refuses profiles of which none is of the model, as far as they tell."""
-    own = hashlib.sha256(_content(model)).hexdigest()
+    locations.check_tflite(model)
+    own = files.sha256(model)
     told = [profile.fingerprint for profile in profiles]
     if told and None not in told and own not in told:
         others = ", ".join(str(fingerprint)[:_SHORT] for fingerprint in told)

@@ -1,7 +1,6 @@
 """The kernel profile: what the models cost, and whether the budgets are kept."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -269,7 +268,7 @@ def _edge(baseline: Profile) -> ModelProfile:
 def _is_unchanged(model: ModelProfile) -> bool:
     """Returns whether the file that was profiled is still there."""
     path = pathlib.Path(model.path)
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == model.fingerprint
+    return path.is_file() and files.sha256(path) == model.fingerprint
 
 
 def _takes(path: str, signature: str | None, feeds: Sequence[Feed] | None) -> bool:

@@ -8,16 +8,14 @@ import collections
 import copy
 import dataclasses
 import functools
-import hashlib
 import operator
 import os
-import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from edge_exray import errors
+from edge_exray import errors, files
 from edge_exray.drift.quantiles import QuantileSketch
 from edge_exray.frames.functions import UserFunctions
 from edge_exray.monitor.log import EdgeLog, LoggedFrame, LogHeader, LogReport, frame_at
@@ -145,7 +143,7 @@ class DeviceLogs:
         Raises:
             DataError: A header names another SHA-256 than that of the file.
         """
-        found = hashlib.sha256(pathlib.Path(edge).read_bytes()).hexdigest()
+        found = files.sha256(edge)
         for headers in self._headers.values():
             for header in headers:
                 if header.model_sha256 not in (None, found):
